@@ -1,0 +1,41 @@
+"""The artifact types Heft adds to TFX's own."""
+
+from tfx.types.artifact import Artifact, Property, PropertyType
+
+__all__ = ["Quarantine", "Report", "SampleImportance", "TextEmbeddings", "WeightingVerdict"]
+
+
+class Quarantine(Artifact):
+    """Rows ingest could not use: `quarantine.jsonl.gz` and `summary.json`."""
+
+    TYPE_NAME = "HeftQuarantine"
+    PROPERTIES = {"rows": Property(type=PropertyType.INT)}
+
+
+class TextEmbeddings(Artifact):
+    """One vector for each distinct query and title; see `heft.text.table`."""
+
+    TYPE_NAME = "HeftTextEmbeddings"
+    PROPERTIES = {
+        "texts": Property(type=PropertyType.INT),
+        "encoder": Property(type=PropertyType.STRING),
+    }
+
+
+class SampleImportance(Artifact):
+    """What the weights are made of: `importance.json`; see `heft.importance`."""
+
+    TYPE_NAME = "HeftSampleImportance"
+    PROPERTIES = {"rows": Property(type=PropertyType.INT)}
+
+
+class WeightingVerdict(Artifact):
+    """Weighted against control on the three views: `verdict.json`."""
+
+    TYPE_NAME = "HeftWeightingVerdict"
+
+
+class Report(Artifact):
+    """`facts.json` and a self-contained `index.html`."""
+
+    TYPE_NAME = "HeftReport"

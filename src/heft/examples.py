@@ -1,0 +1,109 @@
+"""`tf.Example` shards as columns, and columns as shards.
+
+Heft works on columns (`dict[str, np.ndarray]`), TFX on gzipped TFRecords of
+`tf.Example`. This file is the only bridge between the two.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+
+from heft.errors import DataError
+
+__all__ = ["Feature", "iterate_columns", "read_columns", "shard_paths", "write_columns"]
+
+Columns = dict[str, np.ndarray]
+
+_TF_DTYPE = {bytes: tf.string, int: tf.int64, float: tf.float32}
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One scalar feature to read; an absent value becomes `default`."""
+
+    name: str
+    dtype: type  # bytes, int or float
+    default: bytes | int | float | None = None
+
+    def parser(self) -> tf.io.FixedLenFeature:
+        """The `tf.io.parse_example` entry of this feature."""
+        fallback = {bytes: b"", int: 0, float: float("nan")}[self.dtype]
+        default = fallback if self.default is None else self.default
+        return tf.io.FixedLenFeature([], _TF_DTYPE[self.dtype], default)
+
+
+def shard_paths(split_uri: str) -> list[str]:
+    """The shards of one split, in name order.
+
+    Raises:
+        DataError: the folder holds no file.
+    """
+    paths = sorted(tf.io.gfile.glob(f"{split_uri.rstrip('/')}/*"))
+    if not paths:
+        raise DataError(f"no examples under {split_uri}: expected TFRecord shards there")
+    return paths
+
+
+def iterate_columns(
+    paths: Sequence[str], features: Sequence[Feature], batch_size: int = 16_384
+) -> Iterator[Columns]:
+    """Yields batches of columns, in shard order and row order."""
+    spec = {feature.name: feature.parser() for feature in features}
+    for path in paths:
+        compression = "GZIP" if path.endswith(".gz") else ""
+        dataset = tf.data.TFRecordDataset(path, compression_type=compression)
+        dataset = dataset.batch(batch_size).map(lambda rows: tf.io.parse_example(rows, spec))
+        yield from dataset.prefetch(2).as_numpy_iterator()
+
+
+def read_columns(paths: Sequence[str], features: Sequence[Feature]) -> Columns:
+    """All rows of `paths` as one array per feature, each of shape (rows,)."""
+    batches = list(iterate_columns(paths, features))
+    if not batches:
+        empty = {bytes: object, int: np.int64, float: np.float32}
+        return {f.name: np.empty(0, empty[f.dtype]) for f in features}
+    return {f.name: np.concatenate([batch[f.name] for batch in batches]) for f in features}
+
+
+def write_columns(columns: Mapping[str, np.ndarray], path: str | Path) -> int:
+    """Writes columns as one TFRecord shard of `tf.Example`s, gzipped if `path` ends in .gz.
+
+    Floats are written as float32, integers as int64. A NaN float means that
+    the feature is absent in that row.
+
+    Returns:
+        Rows written.
+    """
+    arrays, names = [], []
+    for name, values in columns.items():
+        if values.dtype.kind == "f":
+            values = values.astype(np.float32)
+            array = pa.array(values, pa.float32(), mask=np.isnan(values))
+        elif values.dtype.kind in "iub":
+            array = pa.array(values.astype(np.int64), pa.int64())
+        else:
+            array = pa.array(values, pa.large_binary())
+        arrays.append(_as_lists(array))
+        names.append(name)
+    batch = pa.RecordBatch.from_arrays(arrays, names)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    options = tf.io.TFRecordOptions("GZIP" if str(path).endswith(".gz") else "", compression_level=1)
+    encoded = RecordBatchToExamplesEncoder().encode(batch)
+    with tf.io.TFRecordWriter(str(path), options) as writer:
+        for example in encoded:
+            writer.write(example)
+    return batch.num_rows
+
+
+def _as_lists(array: pa.Array) -> pa.LargeListArray:
+    """One-element lists; a null becomes a null list, which an Example leaves out."""
+    valid = np.asarray(array.is_valid())
+    offsets = np.concatenate([[0], np.cumsum(valid)]).astype(np.int64)
+    # A null offset marks the list that starts there as null.
+    starts = pa.array(offsets, mask=np.append(~valid, False))
+    return pa.LargeListArray.from_arrays(starts, array.drop_null())
