@@ -1,0 +1,133 @@
+"""The gRPC face: PredictionService and ModelService."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+    regression_pb2,
+)
+
+from serving.local import answers
+from serving.local.servable import DEFAULT_SIGNATURE
+from serving.local.status import from_exception, invalid_argument
+from serving.local.store import Registry
+
+__all__ = ["add_services"]
+
+_MAX_ELEMENTS = 10_000_000  # of one tensor; a shape can claim more than its message carries
+
+Answer = TypeVar("Answer")
+Context = Any  # grpc.aio.ServicerContext, generic in types grpcio does not export
+
+
+def add_services(server: grpc.aio.Server, registry: Registry, pool: Executor) -> None:
+    """Registers both services; requests are computed in `pool`, off the event loop."""
+    predictions = _Predictions(registry, pool)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, server)
+    models = _Models(registry, pool)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
+
+
+async def _answer(pool: Executor, context: Context, work: Callable[[], Answer]) -> Answer:
+    try:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+    except Exception as error:  # noqa: BLE001 every fault has a status
+        problem = from_exception(error)
+    await context.abort(problem.code, problem.message)
+    raise AssertionError("abort raises")
+
+
+class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
+    def __init__(self, registry: Registry, pool: Executor) -> None:
+        self._registry = registry
+        self._pool = pool
+
+    async def Predict(
+        self, request: predict_pb2.PredictRequest, context: Context
+    ) -> predict_pb2.PredictResponse:
+        return await _answer(self._pool, context, lambda: _predict(self._registry, request))
+
+    async def GetModelMetadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: Context
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        return await _answer(self._pool, context, lambda: _metadata(self._registry, request))
+
+    async def Classify(
+        self, request: classification_pb2.ClassificationRequest, context: Context
+    ) -> classification_pb2.ClassificationResponse:
+        return await self._refuse(request, "classify", context)
+
+    async def Regress(
+        self, request: regression_pb2.RegressionRequest, context: Context
+    ) -> regression_pb2.RegressionResponse:
+        return await self._refuse(request, "regress", context)
+
+    async def _refuse(self, request: Any, method: str, context: Context) -> Any:
+        def work() -> None:
+            servable = answers.resolve(self._registry, request.model_spec)
+            raise answers.refuse_method(servable, request.model_spec.signature_name, method)
+
+        return await _answer(self._pool, context, work)
+
+
+class _Models(model_service_pb2_grpc.ModelServiceServicer):
+    def __init__(self, registry: Registry, pool: Executor) -> None:
+        self._registry = registry
+        self._pool = pool
+
+    async def GetModelStatus(
+        self, request: get_model_status_pb2.GetModelStatusRequest, context: Context
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        return await _answer(
+            self._pool, context, lambda: answers.model_status(self._registry, request.model_spec)
+        )
+
+
+def _predict(
+    registry: Registry, request: predict_pb2.PredictRequest
+) -> predict_pb2.PredictResponse:
+    servable = answers.resolve(registry, request.model_spec)
+    inputs = {name: _array(name, proto) for name, proto in request.inputs.items()}
+    signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+    outputs = servable.run(signature_name, inputs, list(request.output_filter))
+    response = predict_pb2.PredictResponse()
+    response.model_spec.name = request.model_spec.name
+    response.model_spec.version.value = servable.version
+    response.model_spec.signature_name = signature_name
+    for name, array in outputs.items():
+        response.outputs[name].CopyFrom(tf.make_tensor_proto(array))
+    return response
+
+
+def _metadata(
+    registry: Registry, request: get_model_metadata_pb2.GetModelMetadataRequest
+) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    if list(request.metadata_field) != ["signature_def"]:
+        raise invalid_argument(
+            f"Metadata field {list(request.metadata_field)} is not supported: ask for signature_def"
+        )
+    return answers.metadata(registry, request.model_spec)
+
+
+def _array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
+    sizes = [dim.size for dim in proto.tensor_shape.dim]
+    if min(sizes, default=0) < 0 or math.prod(sizes) > _MAX_ELEMENTS:
+        raise invalid_argument(f"Input {name}: tensor shape {sizes} is negative or too large")
+    try:
+        array = tf.make_ndarray(proto)
+    except (TypeError, ValueError) as error:
+        raise invalid_argument(f"Input {name}: tensor parsing error: {error}") from None
+    return np.asarray(array)

@@ -1,0 +1,59 @@
+"""Small SavedModels with the signatures of the data contract, made in a second."""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+__all__ = ["COLUMNS", "TinyModel", "export"]
+
+COLUMNS = ("query", "title", "category", "brand", "price", "device")
+_SPEC = {
+    name: tf.TensorSpec([None], tf.float32 if name == "price" else tf.string, name=name)
+    for name in COLUMNS
+}
+_FEATURES = {
+    name: tf.io.FixedLenFeature([], tf.float32, float("nan"))
+    if name == "price"
+    else tf.io.FixedLenFeature([], tf.string, "")
+    for name in COLUMNS
+}
+
+
+class TinyModel(tf.Module):
+    """`ctr` depends on every text, the price and `offset`, which tells versions apart."""
+
+    def __init__(self, offset: float = 0.0) -> None:
+        super().__init__()
+        self.offset = tf.Variable(offset, dtype=tf.float32)
+        words = tf.lookup.KeyValueTensorInitializer(["tv", "lamp"], [0.5, -0.5])
+        self.words = tf.lookup.StaticHashTable(words, 0.0)
+
+    def score(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Three probabilities of shape (batch,)."""
+        logit = self.offset + self.words.lookup(columns["query"])
+        for name in ("title", "category", "brand", "device"):
+            length = tf.strings.length(columns[name], unit="UTF8_CHAR")
+            logit += 0.01 * tf.math.log1p(tf.cast(length, tf.float32))
+        price = tf.where(tf.math.is_nan(columns["price"]), 10.0, columns["price"])
+        ctr = tf.sigmoid(logit - 0.1 * tf.math.log1p(tf.abs(price)))
+        cvr = tf.sigmoid(logit - 1.0)
+        return {"ctr": ctr, "cvr": cvr, "ctcvr": ctr * cvr}
+
+
+def export(path: Path, offset: float = 0.0, examples_offset: float | None = None) -> Path:
+    """Writes a TinyModel; with `examples_offset` the two signatures disagree."""
+    model = TinyModel(offset)
+    other = model if examples_offset is None else TinyModel(examples_offset)
+    model.other = other
+
+    @tf.function(input_signature=[_SPEC])
+    def serving_default(columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return model.score(columns)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return other.score(tf.io.parse_example(examples, _FEATURES))
+
+    signatures = {"serving_default": serving_default, "examples": examples}
+    tf.saved_model.save(model, str(path), signatures=signatures)
+    return path
