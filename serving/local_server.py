@@ -103,7 +103,8 @@ def _quiet_tensorflow() -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    while sys.stdin.buffer.read(4096):
+    stdin = sys.stdin.fileno()
+    while os.read(stdin, 4096):  # not sys.stdin.read, whose lock would outlive the interpreter
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -84,7 +84,10 @@ class Servable:
                 f"to be in the set {{{','.join(sorted(definition.outputs))}}}."
             )
         tensors = _fit(definition, inputs)
-        results = self._model.signatures[name or DEFAULT_SIGNATURE](**tensors)
+        try:
+            results = self._model.signatures[name or DEFAULT_SIGNATURE](**tensors)
+        except UnicodeDecodeError:  # TensorFlow's complaint quotes the bytes it complains of
+            raise invalid_argument("the graph refused bytes that are no text") from None
         return {key: results[key].numpy() for key in (outputs or sorted(results))}
 
     def _warm_up(self, path: Path) -> None:

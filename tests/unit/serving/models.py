@@ -12,7 +12,7 @@ _SPEC = {
     for name in COLUMNS
 }
 _FEATURES = {
-    name: tf.io.FixedLenFeature([], tf.float32, float("nan"))
+    name: tf.io.FixedLenFeature([], tf.float32, 0.0)
     if name == "price"
     else tf.io.FixedLenFeature([], tf.string, "")
     for name in COLUMNS
@@ -34,7 +34,7 @@ class TinyModel(tf.Module):
         for name in ("title", "category", "brand", "device"):
             length = tf.strings.length(columns[name], unit="UTF8_CHAR")
             logit += 0.01 * tf.math.log1p(tf.cast(length, tf.float32))
-        price = tf.where(tf.math.is_nan(columns["price"]), 10.0, columns["price"])
+        price = tf.where(columns["price"] == 0.0, 10.0, columns["price"])
         ctr = tf.sigmoid(logit - 0.1 * tf.math.log1p(tf.abs(price)))
         cvr = tf.sigmoid(logit - 1.0)
         return {"ctr": ctr, "cvr": cvr, "ctcvr": ctr * cvr}

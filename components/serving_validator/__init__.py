@@ -1,0 +1,1 @@
+"""Gates the push on a served model's answers."""
