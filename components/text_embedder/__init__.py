@@ -1,0 +1,1 @@
+"""TextEmbedder: each distinct text embedded once."""

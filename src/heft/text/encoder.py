@@ -1,0 +1,97 @@
+"""The BERT encoder: strings in, one vector for each out, in training as in serving."""
+
+from collections.abc import Callable
+
+import keras
+import keras_hub
+import tensorflow as tf
+
+from heft.errors import EncoderError
+from heft.text.checkpoint import Checkpoint, find_checkpoint, fingerprint
+from heft.text.settings import TextSettings
+from heft.text.tokenizer import GraphTokenizer
+
+__all__ = ["TextEncoder", "load_encoder"]
+
+
+class TextEncoder:
+    """Encodes text; usable eagerly, in `tf.function` and in `keras.export.ExportArchive`.
+
+    Tokenises in the graph, pads to the longest text of the batch, runs BERT
+    (Devlin et al., 2019) and pools the token vectors as the checkpoint says, by
+    default their mean under the mask (Reimers and Gurevych, 2019), scaled to length 1.
+
+    Attributes:
+        backbone: the Keras model, for `ExportArchive.track`; frozen.
+        tokenizer: strings to token ids.
+        dim: width of the vectors.
+        fingerprint: of the checkpoint's files; equal means equal vectors.
+    """
+
+    def __init__(
+        self,
+        backbone: keras.Model,
+        tokenizer: GraphTokenizer,
+        checkpoint: Checkpoint,
+        fingerprint: str,
+    ) -> None:
+        backbone.trainable = False
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.dim = checkpoint.dim
+        self.fingerprint = fingerprint
+        self._pooling = checkpoint.pooling
+        self._normalise = checkpoint.normalise
+        # Traced once for every shape: lengths differ from batch to batch.
+        self.tokenize_batch: Callable[[tf.Tensor], tf.RaggedTensor] = tf.function(
+            tokenizer, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+        )
+        self.encode_batch: Callable[..., tf.Tensor] = tf.function(
+            self.encode,
+            input_signature=[tf.TensorSpec([None, None], tf.int32)] * 2,
+            autograph=False,
+        )
+
+    def __call__(self, texts: tf.Tensor) -> tf.Tensor:
+        """The vectors of `texts`, a (n,) string tensor, n ≥ 0, as (n, dim) float32."""
+        tokens = self.tokenizer(texts)
+        # Without a text there is no longest; the kernels of BERT want a length above 0.
+        shape = tf.stack([tokens.nrows(), tf.maximum(tokens.bounding_shape(axis=1), 2)])
+        mask = tf.ones_like(tokens).to_tensor(shape=shape)
+        return self.encode(tokens.to_tensor(shape=shape), mask)
+
+    def encode(self, tokens: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """The vectors, (n, dim) float32, of padded token ids.
+
+        Args:
+            tokens: (n, length) int32.
+            mask: (n, length) int32, 1 at tokens and 0 at padding.
+        """
+        inputs = {"token_ids": tokens, "segment_ids": tf.zeros_like(tokens), "padding_mask": mask}
+        states = tf.cast(self.backbone(inputs, training=False)["sequence_output"], tf.float32)
+        if self._pooling == "cls":
+            pooled = states[:, 0, :]
+        else:
+            weights = tf.cast(mask, tf.float32)[:, :, tf.newaxis]
+            pooled = tf.reduce_sum(states * weights, 1) / tf.reduce_sum(weights, 1)
+        pooled = tf.ensure_shape(pooled, [None, self.dim])
+        return tf.math.l2_normalize(pooled, axis=-1) if self._normalise else pooled
+
+
+def load_encoder(settings: TextSettings) -> TextEncoder:
+    """Loads the encoder the settings name; takes some seconds.
+
+    Raises:
+        EncoderError: the checkpoint is missing, incomplete or not a BERT, or
+            `max_tokens` is above its positions.
+    """
+    checkpoint = find_checkpoint(settings.encoder)
+    tokenizer = GraphTokenizer(checkpoint, settings.max_tokens)
+    try:
+        backbone = keras_hub.models.BertBackbone.from_preset(str(checkpoint.folder))
+    except Exception as error:  # KerasHub, Keras and safetensors each raise their own
+        raise EncoderError(
+            f"{checkpoint.folder}: the weights do not load as BERT "
+            f"({type(error).__name__}: {error}); check that the safetensors belong to config.json"
+        ) from error
+    return TextEncoder(backbone, tokenizer, checkpoint, fingerprint(checkpoint.folder))

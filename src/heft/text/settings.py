@@ -1,0 +1,37 @@
+"""How texts become vectors."""
+
+from pydantic import Field
+
+from heft.settings import Settings
+
+__all__ = ["BUNDLED", "TextSettings"]
+
+BUNDLED = "minilm"  # the all-MiniLM-L6-v2 checkpoint that is installed with Heft
+
+
+class TextSettings(Settings):
+    """The encoder, and how its vectors are reduced for the model.
+
+    Attributes:
+        encoder: `minilm`, a folder with a Hugging Face BERT checkpoint, or a
+            hub name such as `sentence-transformers/all-MiniLM-L12-v2`.
+        max_tokens: longer texts are cut there; counts `[CLS]` and `[SEP]`.
+        batch_size: most texts encoded at once.
+        batch_tokens: most tokens encoded at once, padding included; on a CPU some
+            1,000 are fastest, on an accelerator many more.
+        title_dimensions: principal components kept of the title vectors.
+        query_dimensions: the same of the query vectors.
+        product_dimensions: the same of the element-wise product of query and title.
+        pairs_sample: at most that many query and title pairs enter the product's PCA.
+        whiten: scale each component to unit variance over the traffic.
+    """
+
+    encoder: str = Field(default=BUNDLED, min_length=1)
+    max_tokens: int = Field(default=64, ge=3)
+    batch_size: int = Field(default=256, ge=1)
+    batch_tokens: int = Field(default=1024, ge=1)
+    title_dimensions: int = Field(default=12, ge=0)
+    query_dimensions: int = Field(default=0, ge=0)
+    product_dimensions: int = Field(default=16, ge=0)
+    pairs_sample: int = Field(default=200_000, ge=1)
+    whiten: bool = True
