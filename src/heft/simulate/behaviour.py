@@ -32,7 +32,7 @@ def attractiveness(grade: Ints) -> Floats:
     epsilon + (1 - epsilon) (2^grade - 1) / (2^3 - 1), Chapelle et al., Expected
     Reciprocal Rank, CIKM 2009, with the noise of Ai et al., SIGIR 2018.
     """
-    gain = (2.0**grade - 1.0) / (2.0**MAX_GRADE - 1.0)
+    gain = np.asarray((2.0**grade - 1.0) / (2.0**MAX_GRADE - 1.0), dtype=np.float64)
     return _CLICK_NOISE + (1.0 - _CLICK_NOISE) * gain
 
 

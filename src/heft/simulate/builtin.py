@@ -70,7 +70,7 @@ class _Query:
 
 
 def builtin_judgements() -> Judgements:
-    """The built-in shop: some 7,200 graded pairs; prices log-normal by product type.
+    """The built-in shop: some 6,800 graded pairs; prices log-normal by product type.
 
     Grade 3: the product type asked for, with everything asked for. 2 and 1:
     the type, with one or more wishes unmet. 1: a type that would do instead.
@@ -84,11 +84,12 @@ def builtin_judgements() -> Judgements:
         _product(rng, *shelves[number // _PER_TYPE], number)
         for number in range(_PER_TYPE * len(shelves))
     ]
-    kinds = {kind.name: kind for department in departments.values() for kind in department.types}
+    kinds = {kind.name: kind for _, _, kind in shelves}
+    by_type = {name: [p for p in products if p.type == name] for name in kinds}
     rows = [
         (query.text, product.item_id, _grade(rng, query, product, kinds))
         for query in _queries(rng, departments)
-        for product in _candidates(rng, query, products, kinds)
+        for product in _candidates(rng, query, by_type, kinds)
     ]
     pairs = pd.DataFrame(rows, columns=["query", "item_id", "grade"])
     catalogue = pd.DataFrame(
@@ -165,23 +166,30 @@ def _related(kind: _Type, kinds: dict[str, _Type]) -> list[str]:
 
 
 def _candidates(
-    rng: np.random.Generator, query: _Query, products: list[_Product], kinds: dict[str, _Type]
+    rng: np.random.Generator,
+    query: _Query,
+    products: dict[str, list[_Product]],
+    kinds: dict[str, _Type],
 ) -> list[_Product]:
-    """The products that were judged for a query."""
+    """The products that were judged for a query; `products` are by type."""
 
     def some(pool: list[_Product], count: int) -> list[_Product]:
         chosen = rng.choice(len(pool), size=min(count, len(pool)), replace=False)
         return [pool[int(index)] for index in chosen]
 
-    own = [p for p in products if p.type == query.type]
-    chosen = some(own, _OWN)
-    for name in _related(kinds[query.type], kinds):
-        chosen += some([p for p in products if p.type == name], _RELATED)
-    taken = {p.item_id for p in own} | {p.item_id for p in chosen}
-    neighbours = [p for p in products if p.department == own[0].department]
-    neighbours = [p for p in neighbours if p.item_id not in taken]
-    alike = [p for p in products if p.department != own[0].department and p.item_id not in taken]
-    alike = [p for p in alike if not query.wanted or p.words & set(query.wanted)] or alike
+    related = _related(kinds[query.type], kinds)
+    chosen = some(products[query.type], _OWN)
+    for name in related:
+        chosen += some(products[name], _RELATED)
+    home = chosen[0].department
+    neighbours, alike, wanted = [], [], set(query.wanted)
+    for name, shelf in products.items():
+        if name == query.type or name in related:
+            continue
+        if shelf[0].department == home:
+            neighbours += shelf
+        else:
+            alike += [p for p in shelf if not wanted or not wanted.isdisjoint(p.words)]
     return chosen + some(neighbours, _STRANGERS) + some(alike, _STRANGERS)
 
 
@@ -195,4 +203,4 @@ def _grade(
         grade = 1 if product.type in kinds[query.type].near else 0
     if rng.random() < _DISAGREEMENT:
         grade += 1 if rng.random() < 0.5 else -1
-    return int(np.clip(grade, 0, MAX_GRADE))
+    return min(max(grade, 0), MAX_GRADE)

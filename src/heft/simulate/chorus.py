@@ -31,7 +31,7 @@ def read_chorus(folder: Path) -> Judgements:
             cannot be read.
     """
     path = need_file(folder / _RATINGS, "the Chorus ratings")
-    ratings = pd.read_csv(path, dtype={"docid": str})
+    ratings = pd.read_csv(path, dtype={"docid": str}, keep_default_na=False)
     need_columns(ratings, ["query", "docid", "name", "description", "final_rating"], path)
     ratings = ratings.rename(columns={"docid": "item_id", "final_rating": "grade"})
     catalogue = pd.concat([_products(folder), _unlisted(ratings)], ignore_index=True)
@@ -80,9 +80,7 @@ def _unlisted(ratings: pd.DataFrame) -> pd.DataFrame:
     items = ratings.drop_duplicates("item_id")
     titles = [
         description if description.startswith(name) else f"{name} {description}".strip()
-        for name, description in zip(
-            items["name"].astype(str), items["description"].fillna(""), strict=True
-        )
+        for name, description in zip(items["name"].astype(str), items["description"], strict=True)
     ]
     return pd.DataFrame(
         {"item_id": items["item_id"], "title": titles, "category": "other", "brand": "",

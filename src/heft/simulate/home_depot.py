@@ -38,7 +38,7 @@ def read_home_depot(folder: Path) -> Judgements:
     relevance = pd.to_numeric(table["relevance"], errors="coerce")
     if not relevance.between(1, 3).all():
         raise DataError(
-            f"{path}: relevance {table['relevance'][~relevance.between(1, 3)].iloc[0]!r}: "
+            f"{path}: relevance={table['relevance'][~relevance.between(1, 3)].iloc[0]}: "
             "expected a number from 1 to 3; fetch the file again"
         )
     pairs = pd.DataFrame(
@@ -66,7 +66,9 @@ def read_home_depot(folder: Path) -> Judgements:
 def _read(path: Path) -> pd.DataFrame:
     try:
         with zipfile.ZipFile(path) as archive, archive.open("train.csv") as member:
-            return pd.read_csv(member, encoding="latin-1", dtype={"product_uid": str})
+            return pd.read_csv(
+                member, encoding="latin-1", dtype={"product_uid": str}, keep_default_na=False
+            )
     except (zipfile.BadZipFile, KeyError, pd.errors.ParserError) as error:
         raise DataError(
             f"{path} cannot be read ({error}): expected a zip of train.csv; fetch it again"

@@ -80,7 +80,7 @@ def _grades(column: pd.Series, path: Path | str) -> pd.Series:
     wrong = ~grades.isin(range(MAX_GRADE + 1))
     if wrong.any():
         raise DataError(
-            f"{path}: grade {column[wrong].iloc[0]!r} in data row {int(wrong.argmax()) + 1}: "
+            f"{path}: grade={column[wrong].iloc[0]} in data row {int(wrong.argmax()) + 1}: "
             f"expected a whole number from 0 to {MAX_GRADE}; map your scale to it"
         )
     return grades.astype("int64")
@@ -91,7 +91,7 @@ def _prices(column: pd.Series, path: Path | str) -> pd.Series:
     wrong = (prices.isna() & column.notna()) | (prices < 0)
     if wrong.any():
         raise DataError(
-            f"{path}: price {column[wrong].iloc[0]!r} in data row {int(wrong.argmax()) + 1}: "
+            f"{path}: price={column[wrong].iloc[0]} in data row {int(wrong.argmax()) + 1}: "
             "expected a number of at least 0; leave it empty where it is unknown"
         )
     return prices

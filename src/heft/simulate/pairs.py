@@ -9,6 +9,8 @@ from heft.simulate.judgements import Judgements, checked, need_columns, need_fil
 
 __all__ = ["read_pairs"]
 
+_TEXT = {name: str for name in ("query", "title", "item_id", "category", "brand")}
+
 
 def read_pairs(folder: Path) -> Judgements:
     """Judgements of `folder/pairs.csv`.
@@ -20,9 +22,11 @@ def read_pairs(folder: Path) -> Judgements:
         DataError: the file is missing, empty or of another shape.
     """
     path = need_file(folder / "pairs.csv", "a table with the columns query, title, grade")
-    text = {name: str for name in ("query", "title", "item_id", "category", "brand")}
     try:
-        table = pd.read_csv(path, dtype=text)
+        # "null" and "NA" are words like any other: only an empty number is unknown.
+        table = pd.read_csv(
+            path, dtype=_TEXT, keep_default_na=False, na_values={"grade": "", "price": ""}
+        )
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path} cannot be read ({error}): expected comma-separated values in UTF-8 with a "
@@ -30,7 +34,7 @@ def read_pairs(folder: Path) -> Judgements:
         ) from error
     need_columns(table, ["query", "title", "grade"], path)
     if "item_id" not in table:
-        numbers, _ = pd.factorize(table["title"].fillna("").str.strip(), sort=True)
+        numbers, _ = pd.factorize(table["title"].str.strip(), sort=True)
         table["item_id"] = [f"item-{number:06d}" for number in numbers]
     for name in ("category", "brand"):
         if name not in table:

@@ -52,13 +52,11 @@ def simulate(
         DataError: the data cannot be used, or `out` holds something else.
     """
     tell = progress or (lambda stage: None)
+    tell(f"read {settings.source}")
+    judgements = load_judgements(settings)
+    queries = split_queries(judgements, settings.min_candidates, stream(settings.seed, "groups"))
     with whole_folder(Path(out)) as folder:
-        tell(f"read {settings.source}")
-        judgements = load_judgements(settings)
         tell("train production ranker")
-        queries = split_queries(
-            judgements, settings.min_candidates, stream(settings.seed, "groups")
-        )
         scores = _production_scores(judgements, queries, settings)
         tell("draw sessions")
         sessions = draw_sessions(queries, settings)

@@ -51,24 +51,34 @@ def whole_folder(out: Path) -> Iterator[Path]:
     An earlier simulation at `out` is replaced; anything else there is kept.
 
     Raises:
-        DataError: `out` holds something that is not a simulation.
+        DataError: `out` holds something that is not a simulation, or cannot be made.
     """
     if out.exists() and not _replaceable(out):
         raise DataError(
             f"{out} holds something other than a simulation (no {MARKER}): nothing was written; "
             "name a new or empty folder"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise DataError(
+            f"{out} cannot be written ({error}): name a folder that may be made"
+        ) from error
     try:
         yield partial
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
+        _swap(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _swap(partial: Path, out: Path) -> None:
+    earlier = out.with_name(f".{out.name}.earlier-{os.getpid()}")
+    if out.exists():
+        out.rename(earlier)
+    partial.rename(out)
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def _replaceable(out: Path) -> bool:
