@@ -1,0 +1,55 @@
+"""ImportanceEstimator: what each training sample is worth."""
+
+from tfx.types import Channel, channel, standard_artifacts
+from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+
+from components.artifacts import SampleImportance, TextEmbeddings
+from components.importance_estimator.executor import Executor
+from heft.importance.settings import ImportanceSettings
+
+
+class ImportanceEstimatorSpec(ComponentSpec):
+    """Transformed examples and embeddings in, weighted examples out."""
+
+    PARAMETERS = {
+        "settings": ExecutionParameter(type=str),
+        "source_digest": ExecutionParameter(type=str),
+    }
+    INPUTS = {
+        "examples": ChannelParameter(type=standard_artifacts.Examples),
+        "transform_graph": ChannelParameter(type=standard_artifacts.TransformGraph),
+        "embeddings": ChannelParameter(type=TextEmbeddings),
+    }
+    OUTPUTS = {
+        "weighted_examples": ChannelParameter(type=standard_artifacts.Examples),
+        "importance": ChannelParameter(type=SampleImportance),
+    }
+
+
+class ImportanceEstimator(BaseComponent):
+    """Scores training samples and writes them again with their weight pairs."""
+
+    SPEC_CLASS = ImportanceEstimatorSpec
+    EXECUTOR_SPEC = ExecutorClassSpec(Executor)
+
+    def __init__(
+        self,
+        examples: channel.BaseChannel,
+        transform_graph: channel.BaseChannel,
+        embeddings: channel.BaseChannel,
+        settings: ImportanceSettings,
+        source_digest: str = "",
+    ) -> None:
+        super().__init__(
+            ImportanceEstimatorSpec(
+                examples=examples,
+                transform_graph=transform_graph,
+                embeddings=embeddings,
+                settings=settings.model_dump_json(),
+                source_digest=source_digest,
+                weighted_examples=Channel(type=standard_artifacts.Examples),
+                importance=Channel(type=SampleImportance),
+            )
+        )

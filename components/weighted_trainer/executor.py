@@ -1,0 +1,28 @@
+"""TFX's generic Trainer executor, told where the embeddings and the weights lie."""
+
+from typing import Any
+
+from tfx.components.trainer.executor import GenericExecutor
+from tfx.components.trainer.fn_args_utils import FnArgs
+from tfx.types import artifact_utils
+from tfx.types.artifact import Artifact
+from tfx.utils import path_utils
+
+
+class Executor(GenericExecutor):
+    """See `WeightedTrainer`."""
+
+    def _GetFnArgs(
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> FnArgs:
+        fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
+        control = artifact_utils.get_single_uri(output_dict["control_model"])
+        fn_args.custom_config = fn_args.custom_config | {
+            "embeddings_uri": artifact_utils.get_single_uri(input_dict["embeddings"]),
+            "importance_uri": artifact_utils.get_single_uri(input_dict["importance"]),
+            "control_dir": path_utils.serving_model_dir(control),
+        }
+        return fn_args

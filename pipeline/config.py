@@ -1,0 +1,149 @@
+"""A run's configuration: one YAML file, every key known."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from heft.errors import ConfigError
+from heft.evaluation import EvaluationSettings
+from heft.importance.settings import ImportanceSettings
+from heft.logs.settings import LogsSettings
+from heft.model.settings import ModelSettings
+from heft.serving_check import ServingCheckSettings
+from heft.settings import Settings
+from heft.simulate.settings import SimulationSettings
+from heft.text.settings import TextSettings
+from heft.transform import TransformSettings
+
+__all__ = ["PipelineConfig", "Thresholds", "load"]
+
+_SEEDED = ("simulate", "importance", "model")
+
+
+class Thresholds(Settings):
+    """What the Evaluator asks of a model on natural data.
+
+    Attributes:
+        minimum_ctr_auc: of clicks on all natural impressions.
+        calibration: (lowest, highest) ratio of predicted to observed clicks.
+        maximum_auc_loss: against the last blessed model.
+    """
+
+    minimum_ctr_auc: float = Field(0.55, ge=0, le=1)
+    calibration: tuple[float, float] = (0.5, 2.0)
+    maximum_auc_loss: float = Field(0.01, ge=0, le=1)
+
+
+class PipelineConfig(Settings):
+    """Everything a run depends on.
+
+    `simulate` makes the logs first; leave it out for logs of your own. In
+    `logs.root`, `simulate.data` and `schema_dir`, `{run}` stands for the run's
+    folder and `{data}` for the folder of downloaded data sets.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(0, ge=0)
+    simulate: SimulationSettings | None = None
+    logs: LogsSettings
+    schema_dir: str | None = None
+    transform: TransformSettings = TransformSettings()
+    text: TextSettings = TextSettings()
+    importance: ImportanceSettings = ImportanceSettings()
+    model: ModelSettings = ModelSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    slices: tuple[str, ...] = ()
+    thresholds: Thresholds = Thresholds()
+    serving_check: ServingCheckSettings = ServingCheckSettings()
+    beam: tuple[str, ...] = ()
+
+
+def load(
+    path: str | Path,
+    *,
+    run_dir: str | Path | None = None,
+    data_dir: str | Path = "../shared/data",
+    overrides: dict[str, Any] | None = None,
+) -> PipelineConfig:
+    """Reads and checks a config file.
+
+    Args:
+        path: a YAML file.
+        run_dir: what `{run}` stands for; `runs/<name>` by default.
+        data_dir: what `{data}` stands for.
+        overrides: values by dotted key, such as {"model.epochs": 2}.
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key or an impossible value.
+    """
+    raw = _read(Path(path))
+    for key, value in (overrides or {}).items():
+        _set(raw, key, value)
+    name = raw.get("name", Path(path).stem)
+    places = {"{run}": str(run_dir or Path("runs") / str(name)), "{data}": str(data_dir)}
+    raw = _fill({"name": name, **raw}, places)
+    for section in _SEEDED:
+        if isinstance(raw.get(section), dict) or (section != "simulate" and section not in raw):
+            raw[section] = {"seed": raw.get("seed", 0), **raw.get(section, {})}
+    try:
+        return PipelineConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(error)}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"no config file at {path}: expected a YAML file there")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds {type(raw).__name__}: expected a mapping of settings")
+    return raw
+
+
+def _set(raw: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    node = raw
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"{key!r} cannot be set: {parent!r} is not a group of settings")
+    node[last] = value
+
+
+def _fill(value: Any, places: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {k: _fill(v, places) for k, v in value.items()}
+    if isinstance(value, str):
+        for mark, place in places.items():
+            value = value.replace(mark, place)
+    return value
+
+
+def _explain(error: ValidationError) -> str:
+    """One line per fault: the key, what is wrong, what was received, what is known."""
+    lines = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"unknown key {key!r}{_known(fault['loc'])}")
+        elif fault["type"] == "missing":
+            lines.append(f"missing key {key!r}")
+        else:
+            lines.append(f"{key}={fault['input']!r}: {fault['msg']}")
+    return "; ".join(lines)
+
+
+def _known(location: tuple[int | str, ...]) -> str:
+    model: Any = PipelineConfig
+    for part in location[:-1]:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        if field is None:
+            return ""
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((c for c in candidates if hasattr(c, "model_fields")), None)
+    return f": expected one of {sorted(model.model_fields)}" if model is not None else ""

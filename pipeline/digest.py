@@ -1,0 +1,78 @@
+"""A digest of the source a node depends on, for TFX's cache key.
+
+TFX caches a node by its inputs and execution properties; the code of an
+executor or of a function named by import path is in neither. Heft puts this
+digest among the properties, so that a changed line runs again what needs it.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+__all__ = ["source_digest", "source_files"]
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PACKAGES = ("heft", "components", "serving")
+
+
+def source_digest(*modules: str) -> str:
+    """SHA-256 (first 16 hex digits) over `modules` and all they import of this project."""
+    digest = hashlib.sha256()
+    for path in source_files(*modules):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def source_files(*modules: str) -> list[Path]:
+    """The project's files that `modules` reach by import, sorted."""
+    seen: dict[str, Path] = {}
+    queue = list(modules)
+    while queue:
+        name = queue.pop()
+        path = _find(name)
+        if path is None or name in seen:
+            continue
+        seen[name] = path
+        queue += _imports(path)
+        # A package's data files (templates, word lists) are part of what it does.
+        if path.name == "__init__.py":
+            for beside in path.parent.iterdir():
+                if beside.is_file() and beside.suffix not in (".py", ".pyc"):
+                    seen[f"{name}/{beside.name}"] = beside
+    return sorted(set(seen.values()))
+
+
+@cache
+def _imports(path: Path) -> tuple[str, ...]:
+    return tuple(_imported_names(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def _imported_names(tree: ast.Module) -> Iterator[str]:
+    """`a.b`, its parents, and `a.b.c` for `from a.b import c`, which may be a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] in _PACKAGES:
+                yield from _with_parents(name)
+
+
+def _with_parents(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    for depth in range(1, len(parts) + 1):
+        yield ".".join(parts[:depth])
+
+
+def _find(name: str) -> Path | None:
+    base = _ROOT / "src" if name.split(".")[0] == "heft" else _ROOT
+    place = base.joinpath(*name.split("."))
+    for candidate in (place.with_suffix(".py"), place / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None

@@ -1,0 +1,125 @@
+"""What a run prints: a line per node, then a table."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from heft.report.facts import parse_facts
+from pipeline.run_local import NodeDone
+
+__all__ = ["Progress", "print_summary"]
+
+# Resolvers look up earlier artifacts; they are part of the nodes behind them.
+_SILENT = ("previous_statistics", "latest_blessed_model")
+_METRICS = {
+    "graded": ("ctr_auc", "ctr_ndcg_at_10", "ctr_ece"),
+    "shuffled": ("ctr_auc",),
+    "natural": ("ctr_auc", "ctr_log_loss", "ctr_calibration", "ctcvr_auc"),
+}
+
+
+class Progress:
+    """Prints each node as it ends, and keeps what the summary needs."""
+
+    def __init__(self, console: Console, name: str) -> None:
+        self.seconds: dict[str, float] = {}
+        self.outputs: dict[str, dict[str, str]] = {}
+        self.current = ""
+        self._console = console
+        self._status: Status | None = None
+        self._began = time.monotonic()
+        console.print(f"[bold]{name}[/]")
+
+    def started(self, node: str) -> None:
+        """A node begins."""
+        self.current = node
+        if node not in _SILENT:
+            self._status = self._console.status(f"{node} …")
+            self._status.start()
+
+    def done(self, node: NodeDone) -> None:
+        """A node has ended well."""
+        self.close()
+        self.outputs[node.node] = node.outputs
+        if node.node in _SILENT:
+            return
+        self.seconds[node.node] = 0.0 if node.cached else node.seconds
+        rows = f"{node.rows:>11,}" if node.rows else " " * 11
+        took = "  cached" if node.cached else f"{node.seconds:7.1f}s"
+        self._console.print(f"  [green]✓[/] {node.node:<20}{took} {rows}")
+
+    def failed(self) -> None:
+        """The current node has failed."""
+        self.close()
+        self._console.print(f"  [red]✗[/] {self.current}")
+
+    def close(self) -> None:
+        """Takes the spinner away."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+
+def print_summary(console: Console, facts: dict[str, Any], summary: dict[str, Any]) -> None:
+    """Rows, weights, metrics side by side, and whether the model was pushed."""
+    rows = Table.grid(padding=(0, 2))
+    for name, value in _figures(summary):
+        rows.add_row(name, value)
+    console.print()
+    console.print(rows)
+    console.print(_metrics_table(facts))
+    _print_verdict(console, summary)
+
+
+def _figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    read = summary["rows"] or {}
+    texts = summary["distinct_texts"] or {}
+    ess = {task: value for task, value in (summary["ess"] or {}).items() if value is not None}
+    return [
+        ("rows read", f"{read.get('read') or 0:,}"),
+        ("rows written", f"{read.get('written') or 0:,}"),
+        ("quarantined", f"{summary['quarantined'] or 0:,}"),
+        ("duplicates", f"{summary['duplicates'] or 0:,}"),
+        ("distinct texts", f"{sum(texts.values()):,}" if isinstance(texts, dict) else f"{texts:,}"),
+        ("effective sample size", ", ".join(f"{task} {value:,.0f}" for task, value in ess.items())),
+        ("seconds", f"{sum(summary['seconds'].values()):.0f}"),
+    ]
+
+
+def _metrics_table(facts: dict[str, Any]) -> Table:
+    """The figures that decide, with the interval of the difference."""
+    table = Table("view", "metric", "weighted", "control", "difference", "95 % interval")
+    comparison = parse_facts(facts).comparison
+    views = comparison.views if comparison else {}
+    for view, names in _METRICS.items():
+        metrics = views[view].metrics if view in views else {}
+        for name in names:
+            if name in metrics:
+                found = metrics[name]
+                interval = f"{_figure(found.low, '+')} … {_figure(found.high, '+')}"
+                table.add_row(
+                    view, name, _figure(found.weighted), _figure(found.control),
+                    _figure(found.difference, "+"), interval,
+                )  # fmt: skip
+    return table
+
+
+def _figure(value: float | None, sign: str = "") -> str:
+    return "–" if value is None else f"{value:{sign}.4f}"
+
+
+def _print_verdict(console: Console, summary: dict[str, Any]) -> None:
+    verdict = summary["verdict"] or {}
+    console.print(verdict.get("sentence", ""), soft_wrap=True)
+    if summary["blessed"]:
+        console.print("[bold green]blessed[/]")
+    else:
+        console.print("[bold red]not blessed[/]")
+        for reason in summary["blessing_reasons"]:
+            console.print(f"  - {reason}", soft_wrap=True, markup=False)
+    pushed = summary["model_path"] if summary["pushed"] else "not pushed"
+    console.print(f"model   {pushed}", soft_wrap=True, markup=False)
+    console.print(f"report  {summary['report_path']}", soft_wrap=True, markup=False)

@@ -1,0 +1,93 @@
+"""Inverse propensity: the click as if every position had been examined."""
+
+from typing import Self
+
+import numpy as np
+
+from heft.errors import ConfigError, DataError
+from heft.importance.base import ImportanceData, check_fitted
+from heft.importance.examination import Examination, from_pairs
+from heft.importance.registry import register
+
+__all__ = ["InversePropensity"]
+
+Array = np.ndarray
+
+
+@register("inverse_propensity")
+class InversePropensity:
+    """Weight pairs that make the click independent of where the item stood.
+
+    With examination θ, a click is 1/θ of a positive and 1 − 1/θ of a negative,
+    no click a whole negative: (c/θ, 1 − c/θ) has the expectation (a, 1 − a) of
+    the attractiveness a (Saito et al. 2020, Unbiased Recommender Learning). A
+    further factor θ^`variance_power`, known before the click, leaves the
+    estimate unbiased and takes mass from positions that say little.
+
+    Args:
+        examination: a known curve; else `fit` estimates one from pairs seen at
+            different positions, unless every row has a logged propensity.
+        minimum: propensities below are raised to it, in (0, 1].
+        variance_power: p of θ^p; 0 is the plain estimator.
+        aggregate: share the pair among repetitions of one query and item and
+            clip it to [0, 1]: non-negative, less variance, slightly biased.
+    """
+
+    def __init__(
+        self,
+        examination: Examination | None = None,
+        minimum: float = 0.02,
+        variance_power: float = 1.0,
+        aggregate: bool = False,
+    ) -> None:
+        if not 0 < minimum <= 1:
+            raise ConfigError(f"minimum={minimum} must be in (0, 1]")
+        if variance_power < 0:
+            raise ConfigError(f"variance_power={variance_power} must be at least 0")
+        self.examination = examination
+        self.minimum = minimum
+        self.variance_power = variance_power
+        self.aggregate = aggregate
+
+    def fit(self, data: ImportanceData) -> Self:
+        """Learns examination where it is neither given nor logged."""
+        logged = np.isfinite(data.propensity)
+        odd = logged & ~((data.propensity > 0) & (data.propensity <= 1))
+        if odd.any():
+            raise DataError(
+                f"propensity={data.propensity[odd][0]} in {int(odd.sum())} rows: "
+                "expected values in (0, 1]"
+            )
+        if self.examination is not None or (len(data) and logged.all()):
+            self.examination_ = self.examination or Examination(np.ones(1), 0, "logged")
+        else:
+            known = data.position > 0
+            self.examination_ = from_pairs(
+                data.position[known], data.label[known], data.pair[known]
+            )
+        return self
+
+    def propensity(self, data: ImportanceData) -> Array:
+        """(n,) in [minimum, 1]: as logged, else examination of the position."""
+        check_fitted(self, "examination_")
+        estimated = self.examination_.at(data.position)
+        theta = np.where(np.isfinite(data.propensity), data.propensity, estimated)
+        return np.clip(theta, self.minimum, 1.0)
+
+    def pairs(self, data: ImportanceData) -> Array:
+        """(n, 2) float64: how much each row counts as a positive and as a negative."""
+        theta = self.propensity(data)
+        positive = data.label / theta
+        mass = theta**self.variance_power
+        mass = mass / mass.mean() if len(mass) else mass
+        if self.aggregate:
+            positive = _share(positive, mass, data.pair)
+        return np.stack([mass * positive, mass * (1.0 - positive)], axis=1)
+
+
+def _share(positive: Array, mass: Array, pair: Array) -> Array:
+    """The mass-weighted mean over rows of one pair, clipped to [0, 1]."""
+    _, index = np.unique(pair, return_inverse=True)
+    total = np.bincount(index, weights=mass)
+    mean = np.bincount(index, weights=mass * positive) / total
+    return np.clip(mean, 0.0, 1.0)[index]

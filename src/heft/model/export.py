@@ -1,0 +1,169 @@
+"""The SavedModel that is served: Transform's graph, the text encoder and the network in one.
+
+Two signatures. `serving_default` takes named raw columns of shape (batch,),
+`examples` serialised tf.Examples. Both answer `ctr`, `cvr` and `ctcvr`, float32
+of shape (batch,).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from heft import features as f
+from heft.model.losses import log_ctcvr
+from heft.model.network import InputSizes
+from heft.model.settings import ModelSettings
+from heft.text.encoder import TextEncoder
+from heft.text.table import TextTable
+from heft.transform import TransformSettings
+
+__all__ = ["ServedModel", "export"]
+
+Tensors = dict[str, tf.Tensor]
+
+
+class ServedModel(tf.Module):
+    """Raw columns in, predictions out.
+
+    Args:
+        core: the trained network.
+        encoder: for texts that the table does not hold.
+        table: for those it does.
+        transform: Transform's layer.
+        sizes: the columns the network reads.
+        examination: (positions,) relative examination; `[1.0]` for a control,
+            whose click head already holds the average position.
+        reference_position: used where no position is given.
+    """
+
+    def __init__(
+        self,
+        core: keras.Model,
+        encoder: TextEncoder,
+        table: TextTable,
+        transform: Callable[[Tensors], Tensors],
+        sizes: InputSizes,
+        examination: np.ndarray,
+        reference_position: int,
+    ) -> None:
+        super().__init__()
+        self.core = core
+        self.encoder = encoder
+        self.transform = transform
+        self.sizes = sizes
+        self.queries = tf.Variable(table.queries, trainable=False, name="queries")
+        self.titles = tf.Variable(table.titles, trainable=False, name="titles")
+        self.examination = tf.constant(examination, tf.float32)
+        self.reference_position = reference_position
+
+    def predict(self, raw: Tensors, position: tf.Tensor | None = None) -> Tensors:
+        """Predictions for raw columns; `position` (batch,) int64, 0 where unknown."""
+        columns = self.transform({k: v for k, v in raw.items() if k != f.POSITION})
+        inputs = {
+            "query_vector": self._vectors(raw[f.QUERY], columns[f.QUERY_ID], self.queries),
+            "title_vector": self._vectors(raw[f.TITLE], columns[f.TITLE_ID], self.titles),
+            "dense": tf.stack([columns[name] for name in self.sizes.dense], axis=1),
+        }
+        inputs |= {name: columns[name] for name in self.sizes.categorical}
+        logits = self.core(inputs, training=False)
+        click, conversion = logits[:, 0], logits[:, 1]
+        examined = self._examined(position)
+        return {
+            f.CTR: examined * tf.sigmoid(click),
+            f.CVR: tf.sigmoid(conversion),
+            f.CTCVR: examined * tf.exp(log_ctcvr(click, conversion)),
+        }
+
+    def _examined(self, position: tf.Tensor | None) -> tf.Tensor:
+        """Relative examination of each position, or of the reference, (batch,) or ()."""
+        last = int(self.examination.shape[0])
+        reference = self.examination[min(self.reference_position, last) - 1]
+        if position is None:
+            return reference
+        at = tf.gather(self.examination, tf.clip_by_value(position, 1, last) - 1)
+        return tf.where(position > 0, at, reference)
+
+    def _vectors(self, text: tf.Tensor, ids: tf.Tensor, table: tf.Variable) -> tf.Tensor:
+        """Table rows for known texts; BERT for the others, each distinct one once."""
+        known = tf.gather(table, tf.maximum(ids, 0))
+        unknown_rows = tf.where(ids < 0)
+
+        def with_encoded() -> tf.Tensor:
+            distinct, index = tf.unique(tf.gather_nd(text, unknown_rows))
+            encoded = tf.gather(self.encoder(distinct), index)
+            return tf.tensor_scatter_nd_update(known, unknown_rows, encoded)
+
+        vectors = tf.cond(tf.size(unknown_rows) > 0, with_encoded, lambda: known)
+        return tf.ensure_shape(vectors, [None, table.shape[1]])
+
+
+def export(
+    served: ServedModel,
+    transform_output: tft.TFTransformOutput,
+    transform_settings: TransformSettings,
+    path: str | Path,
+) -> None:
+    """Writes `served` as a SavedModel with both signatures.
+
+    Args:
+        served: the model with everything it needs.
+        transform_output: whose raw schema the `examples` signature parses.
+        transform_settings: the columns a client sends.
+        path: a folder that does not exist yet.
+    """
+    archive = keras.export.ExportArchive()
+    archive.track(served)
+    columns = {f.QUERY: tf.string, f.TITLE: tf.string}
+    columns |= dict.fromkeys(transform_settings.categorical, tf.string)
+    columns |= dict.fromkeys(transform_settings.numeric, tf.float32)
+    named = {name: tf.TensorSpec([None], dtype, name) for name, dtype in columns.items()}
+
+    @tf.function(input_signature=[named])
+    def serve_columns(raw: Tensors) -> Tensors:
+        return served.predict(_as_raw(raw, spec))
+
+    spec = transform_output.raw_feature_spec()
+    needed = {name: spec[name] for name in columns} | _position(spec)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
+    def serve_examples(examples: tf.Tensor) -> Tensors:
+        raw = tf.io.parse_example(examples, needed)
+        position = _flat(raw.pop(f.POSITION), 0) if f.POSITION in raw else None
+        flat = {name: _flat(raw[name], _default(dtype)) for name, dtype in columns.items()}
+        return served.predict(_as_raw(flat, spec), position)
+
+    archive.add_endpoint("serving_default", serve_columns)
+    archive.add_endpoint("examples", serve_examples)
+    archive.write_out(str(path), verbose=False)
+
+
+def _position(spec: dict[str, object]) -> dict[str, object]:
+    return {f.POSITION: spec[f.POSITION]} if f.POSITION in spec else {}
+
+
+def _default(dtype: tf.DType) -> str | float:
+    return "" if dtype == tf.string else 0.0
+
+
+def _flat(values: tf.Tensor | tf.SparseTensor, default: str | float) -> tf.Tensor:
+    """One value per row, (batch,); the default where there is none."""
+    if isinstance(values, tf.SparseTensor):
+        shape = [values.dense_shape[0], 1]
+        column = tf.SparseTensor(values.indices, values.values, shape)
+        values = tf.sparse.to_dense(column, tf.cast(default, values.dtype))
+    return tf.reshape(values, [-1])
+
+
+def _as_raw(columns: Tensors, spec: dict[str, object]) -> Tensors:
+    """Columns (batch,) in the form that Transform's graph was built with."""
+    raw: Tensors = {}
+    for name, values in columns.items():
+        if isinstance(spec[name], tf.io.VarLenFeature):
+            raw[name] = tf.sparse.from_dense(values[:, None])
+        else:
+            raw[name] = tf.reshape(values, [-1, *spec[name].shape])
+    return raw

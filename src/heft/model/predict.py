@@ -1,0 +1,69 @@
+"""Asking a pushed model in this process."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  registers the tokeniser's ops
+
+from heft import features as f
+from heft.errors import InputError
+
+__all__ = ["predict_columns", "pushed_model"]
+
+
+def pushed_model(run_dir: Path) -> Path:
+    """The newest version that a run pushed.
+
+    Raises:
+        InputError: the run pushed none.
+    """
+    versions = [p for p in (run_dir / "serving" / "heft").glob("*") if p.name.isdigit()]
+    if not versions:
+        raise InputError(
+            f"{run_dir} pushed no model: its report says why ({run_dir / 'report' / 'index.html'})"
+        )
+    return max(versions, key=lambda path: int(path.name))
+
+
+def predict_columns(
+    path: Path, query: str, titles: Sequence[str], others: dict[str, Any]
+) -> dict[str, np.ndarray]:
+    """`ctr`, `cvr` and `ctcvr` of each title, (len(titles),).
+
+    Args:
+        path: a SavedModel with the `serving_default` signature.
+        query: one query, asked of every title.
+        titles: at least one.
+        others: further columns, one value for all titles; what is left out
+            takes the value of an unknown.
+
+    Raises:
+        InputError: a column the model does not have, or a value of another type.
+    """
+    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+    wanted = {spec.name: spec.dtype for spec in signature.structured_input_signature[1].values()}
+    unknown = sorted(set(others) - set(wanted))
+    if unknown:
+        raise InputError(f"unknown columns {unknown}: expected some of {sorted(wanted)}")
+    given = {f.QUERY: [query] * len(titles), f.TITLE: list(titles)}
+    columns = {
+        name: _tensor(name, given.get(name), others.get(name), dtype, len(titles))
+        for name, dtype in wanted.items()
+    }
+    answers = signature(**columns)
+    return {name: answers[name].numpy() for name in (f.CTR, f.CVR, f.CTCVR)}
+
+
+def _tensor(name: str, given: list[str] | None, other: Any, dtype: tf.DType, rows: int) -> tf.Tensor:
+    if given is not None:
+        return tf.constant(given, dtype)
+    if other is None:
+        other = "" if dtype == tf.string else float("nan")
+    try:
+        value = str(other) if dtype == tf.string else float(other)
+    except ValueError as error:
+        raise InputError(f"{name}={other!r}: expected a number") from error
+    return tf.constant([value] * rows, dtype)

@@ -1,0 +1,95 @@
+"""The training loop: one model, or the weighted one and its control."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from heft.errors import TrainingError
+from heft.model.inputs import dataset
+from heft.model.losses import EsmmPairLoss
+from heft.model.network import InputSizes, build_core, build_training_model
+from heft.model.settings import ModelSettings
+from heft.text.table import TextTable
+
+__all__ = ["Trained", "train"]
+
+History = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and how it got there.
+
+    Attributes:
+        core: inputs as of `build_core`, with the weights of the best epoch.
+        history: `loss` and `val_loss` by epoch.
+    """
+
+    core: keras.Model
+    history: History
+
+
+def train(
+    train_paths: Sequence[str],
+    tune_paths: Sequence[str],
+    table: TextTable,
+    sizes: InputSizes,
+    settings: ModelSettings,
+    *,
+    weighted: bool,
+    log_dir: str | Path,
+    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+) -> Trained:
+    """Fits one model; the same seed and settings give the same weights.
+
+    Args:
+        train_paths, tune_paths: shards with weight columns.
+        table: embeddings of the texts that the shards' ids point to.
+        sizes: see `InputSizes`.
+        settings: network and loop.
+        weighted: on the weight pairs, or as control on (y, 1 − y).
+        log_dir: TensorBoard's folder.
+        on_epoch: called with the epoch (from 1) and its logs.
+
+    Raises:
+        TrainingError: the loss became NaN or infinite.
+    """
+    keras.utils.set_random_seed(settings.seed)
+    core = build_core(table, sizes, settings)
+    model = build_training_model(table, core)
+    optimizer = keras.optimizers.Adam(settings.learning_rate, clipnorm=settings.clip_norm)
+    model.compile(optimizer, loss=EsmmPairLoss(settings.cvr_weight), jit_compile=False)
+    size = settings.batch_size
+    rows = dataset(
+        train_paths, sizes, batch_size=size, weighted=weighted, shuffle_seed=settings.seed
+    )
+    tune = dataset(tune_paths, sizes, batch_size=4 * size, weighted=weighted)
+    best = keras.callbacks.EarlyStopping(
+        "val_loss", patience=settings.patience, restore_best_weights=True
+    )
+    callbacks = [best, keras.callbacks.TerminateOnNaN(), keras.callbacks.TensorBoard(str(log_dir))]
+    if on_epoch is not None:
+        report = on_epoch
+        callbacks.append(
+            keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: report(epoch + 1, logs))
+        )
+    fitted = model.fit(
+        rows, validation_data=tune, epochs=settings.epochs, callbacks=callbacks, verbose=0
+    )
+    history = {k: [float(x) for x in v] for k, v in fitted.history.items()}
+    _check_finite(history, settings)
+    return Trained(core, history)
+
+
+def _check_finite(history: History, settings: ModelSettings) -> None:
+    losses = history.get("loss", []) + history.get("val_loss", [])
+    if not losses or not np.isfinite(losses).all():
+        raise TrainingError(
+            f"loss={losses[-1] if losses else 'none'} after {len(history.get('loss', []))} epochs: "
+            f"expected a finite number; lower learning_rate={settings.learning_rate} or "
+            f"clip_norm={settings.clip_norm}, or raise importance.minimum_propensity"
+        )

@@ -1,0 +1,138 @@
+"""A run's facts, gathered from what its nodes wrote."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tensorflow_model_analysis.api import model_eval_lib
+
+from heft.evaluation.judging import VERDICT_FILE
+from heft.importance.estimate import SUMMARY_FILE
+from heft.model.run import HISTORY_FILE
+from heft.report.page import render
+from heft.text.table import TextTable
+
+__all__ = ["FACTS_FILE", "PAGE_FILE", "Sources", "collect", "write_report"]
+
+FACTS_FILE = "facts.json"
+PAGE_FILE = "index.html"
+INGEST_FILE = "summary.json"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Folders of a run's artifacts, and what the gates said."""
+
+    quarantine: str
+    embeddings: str
+    importance: str
+    model_run: str
+    evaluation: str
+    verdict: str
+    evaluator_blessed: bool
+    blessed: bool
+    serving_blessed: bool
+    serving_reason: str
+    pushed: bool
+    model_path: str
+
+
+def write_report(sources: Sources, run: dict[str, Any], output_uri: str) -> dict[str, Any]:
+    """Writes `facts.json` and `index.html`; returns the facts.
+
+    Args:
+        sources: see `Sources`.
+        run: facts known before the run (name, lineage), kept as they are.
+        output_uri: an existing or new folder.
+    """
+    facts = run | collect(sources)
+    folder = Path(output_uri)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    (folder / PAGE_FILE).write_text(render(facts), encoding="utf-8")
+    return facts
+
+
+def collect(sources: Sources) -> dict[str, Any]:
+    """Facts in the shape of `heft.report.facts.Facts`."""
+    table = TextTable.load(sources.embeddings)
+    comparison = _json(sources.verdict, VERDICT_FILE)
+    return {
+        **_ingested(_json(sources.quarantine, INGEST_FILE)),
+        "distinct_texts": {"queries": len(table.queries), "titles": len(table.titles)},
+        "importance": _importance(_json(sources.importance, SUMMARY_FILE), table),
+        "training": _json(sources.model_run, HISTORY_FILE),
+        "comparison": comparison,
+        "blessed": sources.blessed and sources.serving_blessed,
+        "blessing_reasons": _reasons(sources, comparison),
+        "pushed": sources.pushed,
+        "model_path": sources.model_path or None,
+    }
+
+
+def _json(uri: str, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(uri) / name).read_text(encoding="utf-8"))
+    return found
+
+
+def _ingested(report: dict[str, Any]) -> dict[str, Any]:
+    """Rows of all streams, and of each."""
+    streams = report["streams"]
+    totals = {
+        name: sum(stream[name] for stream in streams.values())
+        for name in ("read", "duplicates", "quarantined")
+    }
+    return {
+        "rows": {
+            "read": totals["read"],
+            "written": sum(report["splits"].values()),
+            "splits": report["splits"],
+        },
+        "duplicates": totals["duplicates"],
+        "quarantined": totals["quarantined"],
+        "streams": streams,
+    }
+
+
+def _importance(summary: dict[str, Any], table: TextTable) -> dict[str, Any]:
+    """The summary with texts in place of their ids."""
+    for samples in summary["samples"].values():
+        for sample in samples:
+            sample["query"] = _text(table.query_texts, sample.pop("query_id"))
+            sample["title"] = _text(table.title_texts, sample.pop("title_id"))
+    return summary
+
+
+def _text(vocabulary: list[bytes], index: int) -> str | None:
+    return vocabulary[index].decode(errors="replace") if index >= 0 else None
+
+
+def _reasons(sources: Sources, comparison: dict[str, Any]) -> list[str]:
+    """Why the model is not blessed, one sentence per gate that said no."""
+    reasons = []
+    if not sources.evaluator_blessed:
+        reasons += _failed_thresholds(sources.evaluation)
+    if comparison["verdict"]["outcome"] == "harmed":
+        reasons.append(comparison["verdict"]["sentence"])
+    if not sources.serving_blessed:
+        reasons.append(f"Serving check failed: {sources.serving_reason or 'no reason given'}")
+    return reasons
+
+
+def _failed_thresholds(evaluation: str) -> list[str]:
+    """The metrics below their thresholds, with value and bound, as TFMA recorded them."""
+    result = model_eval_lib.load_validation_result(evaluation)
+    if result.missing_thresholds:
+        return ["The Evaluator had no thresholds to judge by: set thresholds in the config."]
+    failures = [
+        f"Evaluator: {failure.metric_key.output_name or 'model'} {failure.metric_key.name} is "
+        f"{failure.metric_value.double_value.value:.4g}; {_bounds(failure.metric_threshold)}"
+        for by_slice in result.metric_validations_per_slice
+        for failure in by_slice.failures
+    ]
+    return failures or ["The Evaluator did not bless the model."]
+
+
+def _bounds(threshold: Any) -> str:
+    return "expected " + " ".join(str(threshold).split())

@@ -1,0 +1,45 @@
+"""A finished run's report on disk: rendered again from its facts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from heft.errors import InputError
+from heft.report.facts import summary
+from heft.report.markdown import markdown
+from heft.report.page import render
+
+__all__ = ["rerender", "summary_text", "write_run"]
+
+_FACTS, _PAGE, _SUMMARY = "report/facts.json", "report/index.html", "summary.json"
+
+
+def write_run(facts: dict[str, Any], run_dir: Path) -> dict[str, Any]:
+    """Writes `summary.json`, `report/facts.json` and `report/index.html`; returns the summary."""
+    (run_dir / "report").mkdir(parents=True, exist_ok=True)
+    facts = facts | {"report_path": str(run_dir / _PAGE)}
+    (run_dir / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    (run_dir / _PAGE).write_text(render(facts), encoding="utf-8")
+    found = summary(facts)
+    (run_dir / _SUMMARY).write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return found
+
+
+def rerender(run_dir: Path) -> Path:
+    """Renders the page from the kept facts; returns its path."""
+    page = run_dir / _PAGE
+    page.write_text(render(_facts(run_dir)), encoding="utf-8")
+    return page
+
+
+def summary_text(run_dir: Path) -> str:
+    """The run in Markdown."""
+    return markdown(_facts(run_dir))
+
+
+def _facts(run_dir: Path) -> dict[str, Any]:
+    path = run_dir / _FACTS
+    if not path.is_file():
+        raise InputError(f"no {path}: the run did not finish; run it again")
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return facts

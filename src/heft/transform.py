@@ -1,0 +1,157 @@
+"""Logged columns become model inputs: the tensorflow-transform graph.
+
+The same graph runs over the training data and inside the served model.
+"""
+
+import tensorflow as tf
+import tensorflow_transform as tft
+from pydantic import Field
+
+from heft import features as f
+from heft.examples import Feature
+from heft.settings import Settings
+
+__all__ = [
+    "QUERY_VOCABULARY", "TITLE_VOCABULARY", "TransformSettings", "lexical_features", "preprocess",
+    "transformed_features",
+]  # fmt: skip
+
+QUERY_VOCABULARY = "query_text"
+TITLE_VOCABULARY = "title_text"
+
+Tensors = dict[str, tf.Tensor]
+
+
+class TransformSettings(Settings):
+    """Which columns the model sees beside the two texts.
+
+    Attributes:
+        categorical: string columns of the catalogue or the impression.
+        numeric: float columns; a missing or non-positive value counts as the mean.
+        vocabulary_size: most frequent values kept per categorical column.
+        minimum_count: a categorical value seen less often is out of vocabulary.
+    """
+
+    categorical: tuple[str, ...] = (f.CATEGORY, f.BRAND, "device")
+    numeric: tuple[str, ...] = (f.PRICE,)
+    vocabulary_size: int = Field(10_000, ge=1)
+    minimum_count: int = Field(5, ge=1)
+
+
+def preprocess(inputs: dict[str, tf.Tensor | tf.SparseTensor], settings: TransformSettings) -> Tensors:
+    """The preprocessing_fn: model inputs, labels and the keys that later nodes need.
+
+    Args:
+        inputs: logged columns; sparse or dense, each one value per row.
+        settings: the columns the model sees.
+
+    Returns:
+        Tensors of shape (batch,): text ids (`heft.features.OOV` if new),
+        categorical ids, z-scores, lexical features, labels, keys.
+    """
+    query, title = _dense(inputs[f.QUERY], ""), _dense(inputs[f.TITLE], "")
+    outputs = {
+        f.QUERY_ID: _text_id(query, QUERY_VOCABULARY),
+        f.TITLE_ID: _text_id(title, TITLE_VOCABULARY),
+        **lexical_features(query, title),
+    }
+    for name in settings.categorical:
+        outputs[f.categorical_id(name)] = tft.compute_and_apply_vocabulary(
+            _dense(inputs[name], ""),
+            top_k=settings.vocabulary_size,
+            frequency_threshold=settings.minimum_count,
+            num_oov_buckets=1,
+            vocab_filename=name,
+        )
+    for name in settings.numeric:
+        outputs[f.numeric_value(name)] = _log_z_score(_dense(inputs[name], 0.0))
+    for column in (f.POSITION, f.CLICK, f.CONVERSION, f.RANDOMISED):
+        outputs[column] = _dense(inputs[column], 0)
+    for column in (f.OBSERVATION, f.CONVERSION_DELAY):
+        outputs[column] = _dense(inputs[column], -1.0)
+    if f.PROPENSITY in inputs:
+        outputs[f.PROPENSITY] = _dense(inputs[f.PROPENSITY], 0.0)
+    request = _dense(inputs[f.REQUEST_ID], "")
+    outputs[f.REQUEST_KEY] = tf.strings.to_hash_bucket_fast(request, 2**62)
+    outputs[f.IMPRESSION_ID] = _dense(inputs[f.IMPRESSION_ID], "")
+    return outputs
+
+
+def lexical_features(query: tf.Tensor, title: tf.Tensor) -> Tensors:
+    """How the letters of a query and a title match; see `heft.features.LEXICAL`.
+
+    Args:
+        query, title: (batch,) strings, UTF-8.
+
+    Returns:
+        Float tensors (batch,): shares in [0, 1], and log(1 + tokens) for lengths.
+    """
+    query, title = _normalise(query), _normalise(title)
+    query_tokens, title_tokens = tf.strings.split(query), tf.strings.split(title)
+    query_trigrams, title_trigrams = _trigrams(query), _trigrams(title)
+    shared_tokens = _shared(query_tokens, title_tokens)
+    shared_trigrams = _shared(query_trigrams, title_trigrams)
+    distinct_query, distinct_title = _distinct(query_trigrams), _distinct(title_trigrams)
+    values = (
+        tf.math.divide_no_nan(shared_tokens, _distinct(query_tokens)),
+        tf.math.divide_no_nan(shared_trigrams, distinct_query),
+        tf.math.divide_no_nan(shared_trigrams, distinct_query + distinct_title - shared_trigrams),
+        _shared(query_tokens[:, -1:], title_tokens),
+        tf.math.log1p(tf.cast(query_tokens.row_lengths(), tf.float32)),
+        tf.math.log1p(tf.cast(title_tokens.row_lengths(), tf.float32)),
+    )
+    return dict(zip(f.LEXICAL, values, strict=True))
+
+
+def _dense(values: tf.Tensor | tf.SparseTensor, default: str | int | float) -> tf.Tensor:
+    """One value per row, as a tensor of shape (batch,)."""
+    if isinstance(values, tf.SparseTensor):
+        rows = values.dense_shape[0]
+        one_column = tf.SparseTensor(values.indices, values.values, [rows, 1])
+        values = tf.sparse.to_dense(one_column, tf.cast(default, values.dtype))
+    return tf.reshape(values, [-1])
+
+
+def _text_id(text: tf.Tensor, vocabulary: str) -> tf.Tensor:
+    return tft.compute_and_apply_vocabulary(
+        text, default_value=f.OOV, num_oov_buckets=0, vocab_filename=vocabulary
+    )
+
+
+def _log_z_score(values: tf.Tensor) -> tf.Tensor:
+    """z-score of the logarithm; 0, which is the mean, where there is no value."""
+    known = tf.math.is_finite(values) & (values > 0)
+    logs = tf.math.log(tf.where(known, values, tf.ones_like(values)))
+    # The mean and variance are taken over known values alone: NaN is left out by TFT.
+    nan = tf.fill(tf.shape(values), float("nan"))
+    scaled = tft.scale_to_z_score(tf.where(known, logs, nan))
+    return tf.where(tf.math.is_finite(scaled), scaled, tf.zeros_like(scaled))
+
+
+def _normalise(text: tf.Tensor) -> tf.Tensor:
+    lowered = tf.strings.lower(text, encoding="utf-8")
+    return tf.strings.strip(tf.strings.regex_replace(lowered, r"[^\p{L}\p{N}]+", " "))
+
+
+def _trigrams(text: tf.Tensor) -> tf.RaggedTensor:
+    """Character trigrams of each text, blanks at both ends included."""
+    padded = tf.strings.join([" ", text, " "])
+    return tf.strings.ngrams(tf.strings.unicode_split(padded, "UTF-8"), 3, separator="")
+
+
+def _shared(left: tf.RaggedTensor, right: tf.RaggedTensor) -> tf.Tensor:
+    """How many distinct values two ragged rows have in common, (batch,) float32."""
+    common = tf.sets.intersection(left.to_sparse(), right.to_sparse())
+    return tf.cast(tf.sets.size(common), tf.float32)
+
+
+def _distinct(values: tf.RaggedTensor) -> tf.Tensor:
+    sparse = values.to_sparse()
+    return tf.cast(tf.sets.size(tf.sets.intersection(sparse, sparse)), tf.float32)
+
+
+def transformed_features(output: tft.TFTransformOutput) -> list[Feature]:
+    """All columns that Transform wrote, as features to read back."""
+    kinds = {tf.string: bytes, tf.int64: int, tf.float32: float}
+    spec = output.transformed_feature_spec()
+    return [Feature(name, kinds[entry.dtype]) for name, entry in sorted(spec.items())]
