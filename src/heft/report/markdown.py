@@ -1,0 +1,72 @@
+"""The report in a screen of Markdown, for a pull request."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from heft.evaluation.comparison import MetricResult
+from heft.report.facts import Facts, parse_facts
+from heft.report.wording import (
+    VIEW_TEXT,
+    count,
+    duration,
+    headline,
+    metric_label,
+    number,
+    percent,
+    plain,
+    signed,
+    why,
+)
+
+__all__ = ["markdown"]
+
+
+def markdown(facts: Mapping[str, Any] | Facts) -> str:
+    """A short summary: shipped or not and why, the figures by view, rows, seconds.
+
+    Raises:
+        DataError: as `parse_facts`.
+    """
+    run = facts if isinstance(facts, Facts) else parse_facts(facts)
+    lines = [f"## {headline(run)}: {_text(run.name)}", ""]
+    lines += [f"- {_text(reason, 1_000)}" for reason in why(run)]
+    for name, view in (run.comparison.views if run.comparison else {}).items():
+        groups = {"query": "queries", "request": "requests"}.get(view.group_by, view.group_by)
+        size = f"{count(view.rows)} rows, {count(view.groups)} {groups}"
+        lines += ["", f"**{VIEW_TEXT[name][0]}** ({size})", ""]
+        lines += _table(view.metrics, view.confidence)
+    lines += ["", _rows(run), "", f"Took {duration(sum(run.seconds.values()) or None)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _table(metrics: Sequence[MetricResult], confidence: float) -> list[str]:
+    lines = [
+        f"| metric | weighted | control | difference ({confidence:.0%} interval) | better |",
+        "| :-- | --: | --: | --: | :-- |",
+    ]
+    for metric in metrics:
+        change = f"{signed(metric.difference)} ({signed(metric.low)} to {signed(metric.high)})"
+        figures = f"{number(metric.weighted)} | {number(metric.control)} | {change}"
+        lines.append(f"| {metric_label(metric.name)} | {figures} | {metric.better or ''} |")
+    return lines
+
+
+def _rows(run: Facts) -> str:
+    read, written = (run.rows.read, run.rows.written) if run.rows else (None, None)
+    text = (
+        f"Rows: {count(read)} read, {count(written)} written, {count(run.duplicates)} "
+        f"duplicates, {count(run.quarantined)} quarantined."
+    )
+    for task, ess in (run.ess or {}).items():
+        known = run.importance.tasks.get(task) if run.importance else None
+        share = f" ({percent(ess, known.rows)} of the rows)" if known and known.rows else ""
+        text += f" Effective sample size of {_text(task)}: {count(ess)}{share}."
+    return text
+
+
+def _text(value: object, limit: int = 200) -> str:
+    """Text that Markdown and the HTML within it leave alone."""
+    text = plain(value, limit).replace("&", "&amp;").replace("<", "&lt;")
+    # A zero-width space keeps a name with @ from notifying somebody.
+    return re.sub(r"([\\`*_\[\]|#!~])", r"\\\1", text).replace("@", "@\u200b")

@@ -1,0 +1,215 @@
+"""Plots as inline SVG that take their colours from the page.
+
+Matplotlib draws with stand-in colours, which become CSS variables, so that one
+file is right in light and dark. Text stays text: it can be searched, and a
+screen reader finds it.
+"""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from heft.evaluation.comparison import MetricResult, ReliabilityCurve, ViewResult
+from heft.report.facts import Examination, Histogram
+from heft.report.wording import VIEW_TEXT, metric_label, plain
+
+__all__ = [
+    "difference_plot", "examination_plot", "histogram_plot", "reliability_plot", "seconds_plot",
+    "training_plot",
+]  # fmt: skip
+
+# Stand-in, and what the page's style sheet calls it.
+INK, FAINT, WEIGHTED, CONTROL = "#010101", "#020202", "#030303", "#040404"
+_VARIABLES = {INK: "--ink", FAINT: "--line", WEIGHTED: "--weighted", CONTROL: "--control"}
+_COLOURS = {"weighted": WEIGHTED, "control": CONTROL}
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "text.parse_math": False,  # a "$" in a name is a dollar
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
+
+
+def difference_plot(views: Sequence[ViewResult]) -> Markup | None:
+    """Differences of ranking metrics with their intervals, one row a metric and view."""
+    rows = [
+        (f"{VIEW_TEXT[view.name][0]}\n{metric_label(metric.name)}", metric)
+        for view in views
+        for metric in view.metrics
+        if any(kind in metric.name for kind in ("_auc", "_gauc", "_ndcg"))
+    ]
+    drawn = [
+        (label, metric, metric.difference, metric.low, metric.high)
+        for label, metric in rows
+        if metric.difference is not None and metric.low is not None and metric.high is not None
+    ]
+    if not drawn:
+        return None
+
+    def draw(axes: Axes) -> None:
+        axes.axvline(0, color=INK, linewidth=1)
+        for place, (_, metric, difference, low, high) in enumerate(drawn):
+            axes.plot([low, high], [place, place], color=_side(metric), linewidth=3)
+            axes.plot([difference], [place], "o", color=_side(metric), markersize=6)
+        axes.set_yticks(range(len(drawn)), [row[0] for row in drawn], fontsize=8.5)
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("control better  ◂  weighted − control  ▸  weighted better")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+
+    return _svg("differences of ranking metrics", draw, height=0.9 + 0.42 * len(drawn))
+
+
+def histogram_plot(task: str, histogram: Histogram) -> Markup | None:
+    """Share of each label's samples by weight."""
+    edges = np.asarray(histogram.edges)
+    series = (("positive", histogram.positive, WEIGHTED), ("negative", histogram.negative, CONTROL))
+    drawn = [(n, np.asarray(c), colour) for n, c, colour in series if len(c) == len(edges) - 1]
+    drawn = [(name, counts, colour) for name, counts, colour in drawn if counts.sum() > 0]
+    if not drawn:
+        return None
+
+    def draw(axes: Axes) -> None:
+        for name, counts, colour in drawn:
+            share = counts / counts.sum()
+            axes.stairs(share, edges, color=colour, fill=True, alpha=0.25)
+            axes.stairs(share, edges, color=colour, label=f"{name} ({counts.sum():,.0f})")
+        axes.set_xlabel("weight |w⁺| + |w⁻|")
+        axes.set_ylabel("share of its label")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.legend()
+
+    return _svg(f"weights of {task}", draw)
+
+
+def examination_plot(curve: Examination) -> Markup | None:
+    """Examination by position."""
+    if not curve.values or len(curve.values) != len(curve.positions):
+        return None
+
+    def draw(axes: Axes) -> None:
+        axes.plot(curve.positions, curve.values, "o-", color=WEIGHTED, markersize=4)
+        axes.set_ylim(0, None)
+        axes.set_xlabel("position on the page")
+        axes.set_ylabel("looked at, first = 1")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    return _svg("examination by position", draw)
+
+
+def training_plot(model: str, curves: dict[str, list[float | None]]) -> Markup | None:
+    """Losses of one model by epoch: solid for training, dashed for tuning data."""
+    drawn = {name: values for name, values in curves.items() if name in ("loss", "val_loss")}
+    if not any(drawn.values()):
+        return None
+
+    def draw(axes: Axes) -> None:
+        for name, values in drawn.items():
+            epochs = range(1, len(values) + 1)
+            heights = np.array(values, np.float64)
+            style = "o--" if name == "val_loss" else "o-"
+            label = "tuning" if name == "val_loss" else "training"
+            colour = _COLOURS.get(model, WEIGHTED)
+            axes.plot(epochs, heights, style, color=colour, markersize=3, label=label)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend()
+
+    return _svg(f"training of {model}", draw)
+
+
+def reliability_plot(head: str, curves: Sequence[ReliabilityCurve]) -> Markup | None:
+    """Mean label against mean prediction in equal-mass bins; the diagonal is right."""
+    drawn = [curve for curve in curves if curve.head == head and curve.predicted]
+    if not drawn:
+        return None
+    top = max(max(curve.predicted + curve.observed) for curve in drawn) * 1.05
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, top], [0, top], color=INK, linewidth=0.8, linestyle=":")
+        for curve in drawn:
+            axes.plot(
+                curve.predicted,
+                curve.observed,
+                "o-",
+                color=_COLOURS[curve.model],
+                label=curve.model,
+                markersize=4,
+                linewidth=1.2,
+            )
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("observed")
+        axes.legend()
+
+    return _svg(f"reliability of {head}", draw)
+
+
+def seconds_plot(seconds: dict[str, float]) -> Markup | None:
+    """Seconds by node, in the order in which they ran."""
+    if not seconds:
+        return None
+    names = [plain(name, 40) for name in seconds]
+
+    def draw(axes: Axes) -> None:
+        places = range(len(names))
+        bars = axes.barh(places, list(seconds.values()), color=WEIGHTED, height=0.6)
+        axes.set_yticks(places, names)
+        axes.bar_label(bars, [f" {value:,.1f} s" for value in seconds.values()])
+        axes.margins(x=0.18)
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("seconds")
+
+    return _svg("seconds by node", draw, height=0.9 + 0.28 * len(names))
+
+
+def _side(metric: MetricResult) -> str:
+    return {"weighted": WEIGHTED, "control": CONTROL, None: INK}[metric.better]
+
+
+def _svg(title: str, draw: Callable[[Axes], None], height: float = 2.7) -> Markup:
+    # The salt makes ids differ between plots and agree between runs.
+    with mpl.rc_context(_STYLE | {"svg.hashsalt": title}):
+        figure = Figure(figsize=(5.2, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure.add_subplot())
+        buffer = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    return Markup(_inline(buffer.getvalue(), title))
+
+
+def _inline(document: str, title: str) -> str:
+    """The SVG element alone, its colours the page's, its ids only those that are used."""
+    head, body = document[document.index("<svg") :].split(">", 1)
+    box = re.search(r'viewBox="[^"]*"', head)
+    for colour, variable in _VARIABLES.items():
+        body = re.sub(rf"\b(fill|stroke): {colour}", rf"\1: var({variable})", body)
+    # Matplotlib's style sheet would reach the whole page.
+    body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
+    body = re.sub(r' id="(?![mp][0-9a-f]{10}")[^"]*"', "", body)
+    return f'<svg role="img" aria-label="{escape(title)}" {box[0] if box else ""}>{body}'
