@@ -1,0 +1,220 @@
+"""Raw columns of a log → Heft's columns, with a reason for each row that fails.
+
+Times become int64 milliseconds since the epoch, UTC. Text stays text, down to
+its case and spaces. A row keeps the first reason found.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from heft.logs.fields import NEVER_MISSING, Field, Kind
+
+__all__ = ["LATEST_TIME", "Faults", "canonical_columns"]
+
+LATEST_TIME = 4_102_444_800_000  # 2100-01-01, ms
+_TRUE, _FALSE = ("true", "t", "yes", "1", "1.0"), ("false", "f", "no", "0", "0.0", "")
+
+
+class Faults:
+    """What is wrong with the rows of a batch, at most one reason a row."""
+
+    def __init__(self, rows: int) -> None:
+        self._code = np.zeros(rows, np.int16)
+        self._reasons: list[str] = []
+
+    def mark(self, mask: np.ndarray, reason: str) -> None:
+        """Gives `reason` to the rows of `mask` (rows,) that have none yet."""
+        fresh = mask & (self._code == 0)
+        if fresh.any():
+            self._reasons.append(reason)
+            self._code[fresh] = len(self._reasons)
+
+    @property
+    def good(self) -> np.ndarray:
+        """Boolean (rows,): rows nothing is wrong with."""
+        return self._code == 0
+
+    def reasons(self) -> dict[int, str]:
+        """Row → reason, for the faulty rows."""
+        rows = np.flatnonzero(self._code)
+        return {int(row): self._reasons[self._code[row] - 1] for row in rows}
+
+
+def canonical_columns(
+    raw: Mapping[str, pa.Array], fields: Sequence[Field], timestamp_unit: str, rows: int
+) -> tuple[dict[str, pa.Array], Faults]:
+    """Converts the columns of one batch.
+
+    Args:
+        raw: by Heft's name; an optional column may be left out and is null then.
+        fields: the columns of the stream.
+        timestamp_unit: s, ms, us or iso; a Parquet timestamp knows its own.
+        rows: rows in the batch.
+
+    Returns:
+        One array of shape (rows,) per field (string, int64 or float64), where
+        faulty rows hold anything, and the faults.
+    """
+    faults = Faults(rows)
+    columns = {}
+    for field in fields:
+        array = raw.get(field.name)
+        if array is None:
+            array = pa.nulls(rows, pa.string())
+        if pa.types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        columns[field.name] = _convert(array, field, timestamp_unit, faults)
+    return columns, faults
+
+
+def _convert(array: pa.Array, field: Field, unit: str, faults: Faults) -> pa.Array:
+    if field.kind in (Kind.ID, Kind.TEXT):
+        return _text(array, field, faults)
+    if field.kind is Kind.TIME:
+        return _time(array, field, unit, faults)
+    if field.kind is Kind.FLAG:
+        return _flag(array, field, faults)
+    return _number(array, field, faults)
+
+
+def _text(array: pa.Array, field: Field, faults: Faults) -> pa.Array:
+    text = _as_string(array, field, faults)
+    if field.kind is Kind.ID:
+        empty = pc.equal(pc.utf8_trim_whitespace(text), "").fill_null(True)
+        faults.mark(_mask(empty), f"{field.name}: missing value")
+    faults.mark(_mask(pc.match_substring(text, "\0")), f"{field.name}: NUL character")
+    return text
+
+
+def _as_string(array: pa.Array, field: Field, faults: Faults) -> pa.Array:
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        array = array.cast(pa.large_binary())
+    elif not (pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type)):
+        return array.cast(pa.string())
+    try:
+        return array.cast(pa.string())
+    except pa.ArrowInvalid:
+        values = array.to_pylist()
+        bad = np.array([value is not None and not _is_utf8(value) for value in values])
+        faults.mark(bad, f"{field.name}: invalid UTF-8")
+        good = [None if b else value for b, value in zip(bad, values, strict=True)]
+        return pa.array(good, pa.binary()).cast(pa.string())
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _number(array: pa.Array, field: Field, faults: Faults) -> pa.Array:
+    values, missing = _as_float(array, field, faults)
+    if field.kind in NEVER_MISSING:
+        faults.mark(missing, f"{field.name}: missing value")
+    # What float32 cannot hold would leave as infinity.
+    finite = np.abs(values) <= np.finfo(np.float32).max
+    faults.mark(~missing & ~finite, f"{field.name}: not a finite number")
+    if field.kind is Kind.POSITION:
+        faults.mark(values != np.floor(values), f"{field.name}: not a whole number")
+        faults.mark(values < 1, f"{field.name}: below 1")
+        faults.mark(values > 2**31, f"{field.name}: above 2^31")
+        whole = np.where(faults.good, values, 0).astype(np.int64)
+        return pa.array(whole)
+    if field.kind is Kind.PROPENSITY:
+        outside = (values <= 0) | (values > 1)
+        faults.mark(outside, f"{field.name}: outside (0, 1]")
+    if field.kind is Kind.GRADE:
+        faults.mark(values < 0, f"{field.name}: below 0")
+    return pa.array(values, mask=missing)
+
+
+def _as_float(
+    array: pa.Array, field: Field, faults: Faults
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values (rows,) as float64, NaN where missing or unreadable; and what is missing."""
+    if _is_text(array.type):
+        text = pc.utf8_trim_whitespace(_as_string(array, field, faults))
+        missing = _mask(pc.equal(text, "").fill_null(True))
+        text = pc.if_else(pa.array(missing), pa.scalar(None, pa.string()), text)
+        try:
+            values = text.cast(pa.float64())
+        except pa.ArrowInvalid:
+            values = pa.array(
+                pd.to_numeric(text.to_pandas(), errors="coerce").to_numpy(float)
+            )
+            unread = _mask(pc.is_nan(values)) | ~_mask(values.is_valid())
+            named = _mask(pc.equal(pc.utf8_lower(text), "nan"))
+            faults.mark(unread & ~missing & ~named, f"{field.name}: not a number")
+    else:
+        missing = _mask(array.is_null())
+        values = array.cast(pa.float64(), safe=False)
+    return values.fill_null(float("nan")).to_numpy(zero_copy_only=False), missing
+
+
+def _time(array: pa.Array, field: Field, unit: str, faults: Faults) -> pa.Array:
+    if pa.types.is_timestamp(array.type):
+        missing = _mask(array.is_null())
+        ms = array.cast(pa.timestamp("ms", array.type.tz), safe=False).cast(pa.int64())
+        values = (
+            ms.cast(pa.float64(), safe=False)
+            .fill_null(0)
+            .to_numpy(zero_copy_only=False)
+        )
+    elif unit == "iso":
+        values, missing = _iso_time(array, field, faults)
+    else:
+        values, missing = _as_float(array, field, faults)
+        # Decimal fractions of a second have no exact double: round, not floor.
+        values = np.rint(values * 1_000) if unit == "s" else values
+        values = np.floor(values / 1_000 if unit == "us" else values)
+    faults.mark(missing, f"{field.name}: missing value")
+    faults.mark(~np.isfinite(values), f"{field.name}: not a time")
+    outside = (values < 0) | (values >= LATEST_TIME)
+    faults.mark(outside, f"{field.name}: outside the years 1970 to 2099")
+    return pa.array(
+        np.where(np.isfinite(values) & ~outside, values, 0).astype(np.int64)
+    )
+
+
+def _iso_time(
+    array: pa.Array, field: Field, faults: Faults
+) -> tuple[np.ndarray, np.ndarray]:
+    text = pc.utf8_trim_whitespace(_as_string(array, field, faults))
+    missing = _mask(pc.equal(text, "").fill_null(True))
+    zoned = _mask(pc.match_substring_regex(text, r"(Z|z|[+-]\d\d:?\d\d)$"))
+    faults.mark(~missing & ~zoned, f"{field.name}: no time zone")
+    usable = text.to_pandas().where(pd.Series(zoned))
+    parsed = pd.to_datetime(usable, utc=True, format="ISO8601", errors="coerce")
+    ns = parsed.to_numpy("datetime64[ns]")
+    ms = ns.astype("datetime64[ms]").astype(np.int64).astype(float)
+    return np.where(np.isnat(ns), np.nan, ms), missing
+
+
+def _flag(array: pa.Array, field: Field, faults: Faults) -> pa.Array:
+    if pa.types.is_boolean(array.type):
+        return array.cast(pa.int64()).fill_null(0)
+    text = pc.utf8_lower(
+        pc.utf8_trim_whitespace(_as_string(array, field, faults))
+    ).fill_null("")
+    true = _mask(pc.is_in(text, pa.array(_TRUE)))
+    false = _mask(pc.is_in(text, pa.array(_FALSE)))
+    faults.mark(~true & ~false, f"{field.name}: neither true nor false")
+    return pa.array(true.astype(np.int64))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    )  # fmt: skip
+
+
+def _mask(array: pa.Array) -> np.ndarray:
+    """A boolean Arrow array as numpy, null being False."""
+    return np.asarray(array.fill_null(False).to_numpy(zero_copy_only=False), dtype=bool)

@@ -1,0 +1,120 @@
+"""Joined rows → `tf.Example` shards with the columns of `heft.features.LOGGED`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
+from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+
+from heft import features
+from heft.examples import as_lists
+from heft.features import Column, Role
+
+__all__ = [
+    "example_columns",
+    "graded_columns",
+    "join_items",
+    "observation",
+    "write_shard",
+]
+
+_ARROW = {bytes: pa.large_binary(), int: pa.int64(), float: pa.float32()}
+# Rows encoded at a time: bounds the Python objects alive, some 400 bytes each.
+_ROWS = 32_768
+_ITEM_COLUMNS = (features.TITLE, features.CATEGORY, features.BRAND, features.PRICE)
+
+
+def join_items(
+    table: pa.Table, catalogue: pa.Table | None, extra: Sequence[str]
+) -> tuple[pa.Table, int]:
+    """Adds what the catalogue knows of each row's item.
+
+    A value the catalogue lacks stays as the row has it.
+
+    Returns:
+        The table, and how many rows name an item the catalogue does not have.
+    """
+    if catalogue is None:
+        return table, 0
+    items = table.column(features.ITEM_ID).combine_chunks()
+    place = pc.index_in(
+        items, value_set=catalogue.column(features.ITEM_ID).combine_chunks()
+    )
+    for name in dict.fromkeys((*_ITEM_COLUMNS, *extra)):
+        if name not in catalogue.column_names:
+            continue
+        known = catalogue.column(name).combine_chunks().take(place)
+        if name in table.column_names:
+            own = table.column_names.index(name)
+            known = pc.coalesce(known, table.column(name).combine_chunks())
+            table = table.set_column(own, name, known)
+        else:
+            table = table.append_column(name, known)
+    return table, place.null_count
+
+
+def observation(
+    start: np.ndarray, end_of_data: int, conversion_window: float
+) -> np.ndarray:
+    """Seconds a conversion could have been seen, float32 (rows,), in [0, conversion_window].
+
+    Args:
+        start: ms of the click, or of the impression if there was none.
+        end_of_data: ms of the latest event in the log.
+        conversion_window: seconds.
+    """
+    seconds = np.clip((end_of_data - start) / 1_000, 0.0, conversion_window)
+    return np.asarray(seconds, np.float32)
+
+
+def example_columns(
+    categorical: tuple[str, ...], numeric: tuple[str, ...]
+) -> list[Column]:
+    """The columns of an impression's example."""
+    return [
+        column for column in features.logged_columns(categorical, numeric)
+        if column.name != features.GRADE
+    ]  # fmt: skip
+
+
+def graded_columns(
+    categorical: tuple[str, ...], numeric: tuple[str, ...]
+) -> list[Column]:
+    """The columns of a human grade's example: nothing was shown or clicked."""
+    item = (Role.TEXT, Role.CATEGORICAL, Role.NUMERIC, Role.KEY)
+    return [
+        column for column in features.logged_columns(categorical, numeric)
+        if column.name == features.GRADE
+        or (column.role in item and column.name != features.USER_ID)
+    ]  # fmt: skip
+
+
+def write_shard(table: pa.Table, columns: Sequence[Column], path: str) -> int:
+    """Writes rows as one gzipped TFRecord file; a null becomes the column's
+    default, or an absent feature where there is none.
+
+    Returns:
+        Rows written.
+    """
+    present = [column for column in columns if column.name in table.column_names]
+    encoder = RecordBatchToExamplesEncoder()
+    options = tf.io.TFRecordOptions("GZIP", compression_level=1)
+    with tf.io.TFRecordWriter(path, options) as writer:
+        for first in range(0, table.num_rows, _ROWS):
+            rows = table.slice(first, _ROWS)
+            arrays = [_feature(rows.column(column.name), column) for column in present]
+            batch = pa.RecordBatch.from_arrays(
+                arrays, [column.name for column in present]
+            )
+            for example in encoder.encode(batch):
+                writer.write(example)
+    return table.num_rows
+
+
+def _feature(values: pa.ChunkedArray, column: Column) -> pa.LargeListArray:
+    array = values.combine_chunks().cast(_ARROW[column.dtype], safe=False)
+    if column.default is not None:
+        array = array.fill_null(pa.scalar(column.default, array.type))
+    return as_lists(array)

@@ -1,0 +1,132 @@
+"""Ingest as one Beam pipeline.
+
+Files are read as Arrow record batches, which travel in slices, one per hash
+bucket of the impression id; rows never travel alone. Beside them go the narrow
+facts (latest time, one time per request, counts) from which one small plan is
+made, before anything is joined or written.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+from apache_beam import pvalue
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from heft.errors import DataError, GateError
+from heft.logs.fields import STREAMS
+from heft.logs.files import stream_files
+from heft.logs.planning import Plan, ReadFacts, make_plan
+from heft.logs.preflight import preflight
+from heft.logs.report import IngestReport
+from heft.logs.settings import LogsSettings
+from heft.logs.shards import (
+    BUCKETED,
+    FACTS,
+    ITEMS,
+    REJECTED,
+    MergeCatalogue,
+    ReadLog,
+    WriteBucket,
+)
+from heft.logs.summary import add_counts, write_quarantine
+
+__all__ = ["ingest", "local_pipeline"]
+
+Bucketed = tuple[int, tuple[str, bytes]]
+
+
+def local_pipeline() -> beam.Pipeline:
+    """A pipeline in this process. Beam's `DirectRunner` would first try to
+    download the Prism runner; this one it falls back to."""
+    return beam.Pipeline(runner=FnApiRunner())
+
+
+def ingest(
+    settings: LogsSettings,
+    split_uris: Mapping[str, str],
+    quarantine_uri: str,
+    make_pipeline: Callable[[], Any] = local_pipeline,
+) -> IngestReport:
+    """Reads a span of logs and writes joined examples, split by split.
+
+    The same files and settings give the same bytes, however the work was
+    spread.
+
+    Args:
+        settings: where the log is and how to read it.
+        split_uris: a folder for each name in `heft.features.SPLITS`. A split
+            without rows gets no folder.
+        quarantine_uri: folder for `quarantine.jsonl.gz` (one object per row:
+            stream, source, line, reason, raw) and `summary.json`.
+        make_pipeline: makes the Beam pipeline to run on.
+
+    Raises:
+        DataError: the log cannot be read, or a split would be empty.
+        GateError: more than `max_quarantine_rate` of a stream cannot be used.
+            As with DataError no split is written; the quarantine is.
+    """
+    span = preflight(settings).span
+    files = [
+        file for stream in STREAMS for file in stream_files(settings, stream, span)
+    ]
+    tf.io.gfile.makedirs(quarantine_uri)
+    with make_pipeline() as pipeline:
+        _build(pipeline, files, settings, dict(split_uris), quarantine_uri, span)
+    return _outcome(quarantine_uri)
+
+
+def _build(
+    pipeline: Any, files: list[Any], settings: LogsSettings, split_uris: dict[str, str],
+    quarantine_uri: str, span: int,
+) -> None:  # fmt: skip
+    read = (
+        pipeline
+        | "Files" >> beam.Create(files)
+        | "Spread" >> beam.Reshuffle()
+        | "Read"
+        >> beam.ParDo(ReadLog(settings)).with_outputs(BUCKETED, FACTS, ITEMS, REJECTED)
+    )
+    plan = (
+        read[FACTS]
+        | "AllFacts" >> beam.combiners.ToList()
+        | "Plan" >> beam.Map(make_plan, settings).with_output_types(Plan)
+    )
+    catalogue = (
+        read[ITEMS]
+        | "AllItems" >> beam.combiners.ToList()
+        | "Catalogue" >> beam.ParDo(MergeCatalogue()).with_outputs(FACTS, main=ITEMS)
+    )
+    # A bucket without rows writes its empty shards, so that every split has all.
+    empty = pipeline | "Buckets" >> beam.Create(
+        [(bucket, ("", b"")) for bucket in range(settings.buckets)]
+    ).with_output_types(Bucketed)
+    written = (
+        (read[BUCKETED], empty)
+        | beam.Flatten()
+        | "ByBucket" >> beam.GroupByKey()
+        | "Write" >> beam.ParDo(
+            WriteBucket(settings, split_uris),
+            pvalue.AsSingleton(plan), pvalue.AsSingleton(catalogue[ITEMS]),
+        )
+    )  # fmt: skip
+    _ = (
+        (written, catalogue[FACTS])
+        | "AllCounts" >> beam.Flatten()
+        | "Sum" >> beam.CombineGlobally(add_counts)
+        | "Summary" >> beam.Map(
+            write_quarantine, pvalue.AsSingleton(plan), pvalue.AsIter(read[REJECTED]),
+            quarantine_uri, span,
+        )
+    )  # fmt: skip
+
+
+def _outcome(quarantine_uri: str) -> IngestReport:
+    """Reads the summary the pipeline left, and raises what it decided."""
+    with tf.io.gfile.GFile(f"{quarantine_uri}/summary.json", "r") as handle:
+        report = IngestReport.model_validate_json(handle.read())
+    if report.problem is not None:
+        raise (GateError if report.gated else DataError)(report.problem)
+    report.check_balance()
+    return report

@@ -1,0 +1,79 @@
+"""What ingest did with every row, and the check that none was lost."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict
+
+from heft.errors import GateError, HeftError
+
+__all__ = ["IngestReport", "StreamReport", "check_quarantine_rate"]
+
+
+class StreamReport(BaseModel):
+    """One stream's rows. `written` are impressions in splits, attributed
+    events, items and grades; `unattributed` are events by kind."""
+
+    model_config = ConfigDict(frozen=True)
+
+    read: int
+    written: int
+    duplicates: int
+    quarantined: int
+    unattributed: dict[str, int] = {}
+    reasons: dict[str, int] = {}
+
+
+class IngestReport(BaseModel):
+    """All of a run; `summary.json` of the Quarantine artifact."""
+
+    model_config = ConfigDict(frozen=True)
+
+    span: int
+    streams: dict[str, StreamReport]
+    splits: dict[str, int]  # rows by split; a split without rows is not there
+    unknown_items: int  # rows whose item the catalogue does not have
+    end_of_data: int  # ms, UTC; -1 if nothing could be read
+    problem: str | None = None  # why nothing was written
+    gated: bool = False  # whether the problem is the quarantine rate
+
+    @property
+    def rows_quarantined(self) -> int:
+        """Quarantined rows of all streams."""
+        return sum(stream.quarantined for stream in self.streams.values())
+
+    def check_balance(self) -> None:
+        """Every row read is accounted for, once.
+
+        Raises:
+            HeftError: one is not; that is a defect of Heft, never of the data.
+        """
+        for name, stream in self.streams.items():
+            kept = stream.written + sum(stream.unattributed.values())
+            if stream.read != kept + stream.duplicates + stream.quarantined:
+                raise HeftError(
+                    f"{name}: {stream.read} rows read, but {kept} written, {stream.duplicates} "
+                    f"duplicates and {stream.quarantined} quarantined: rows were lost; "
+                    "please report this with the log's format"
+                )
+
+
+def check_quarantine_rate(
+    stream: str, read: int, reasons: Mapping[str, int], example: str, allowed: float
+) -> None:
+    """Stops a run that would silently go on with a part of the log.
+
+    Raises:
+        GateError: more than `allowed` of the rows cannot be used.
+    """
+    quarantined = sum(reasons.values())
+    if not read or quarantined <= allowed * read:
+        return
+    commonest = ", ".join(
+        f"{why} ({n:,})" for why, n in Counter(reasons).most_common(3)
+    )
+    raise GateError(
+        f"{stream}: {quarantined:,} of {read:,} rows ({quarantined / read:.1%}) cannot be used, "
+        f"more than max_quarantine_rate={allowed}: {commonest}; the first is {example}. "
+        "Correct the log or its column mapping, or raise max_quarantine_rate"
+    )

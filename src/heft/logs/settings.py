@@ -1,0 +1,126 @@
+"""What ingest needs to know about a team's log."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from heft import features
+from heft.logs.fields import STREAMS, stream_fields
+from heft.settings import Settings
+
+__all__ = ["LogsSettings", "SplitSettings", "StreamSettings"]
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class StreamSettings(Settings):
+    """Where one stream lies, and what its columns are called there.
+
+    `columns` maps Heft's name to the log's own name, for the columns whose
+    names differ; `context.device` reaches into nested JSON or Parquet.
+    """
+
+    path: str
+    format: Literal["auto", "parquet", "jsonl", "csv"] = "auto"
+    columns: dict[str, str] = Field(default_factory=dict)
+    timestamp_unit: Literal["s", "ms", "us", "iso"] = "ms"
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    # A CSV value may span lines. Off, a stray quote costs one line and no more.
+    quoted_newlines: bool = False
+
+
+class SplitSettings(Settings):
+    """How requests are divided. Fractions are of the requests in logged order.
+
+    The latest `natural` of them are judged, the `tune` before those steer
+    training, the rest train. Requests whose order was shuffled are taken out
+    first: the share `shuffled_for_estimation` goes to `harvest`, the others
+    are judged as `shuffled`.
+    """
+
+    tune: Fraction = 0.1
+    natural: Fraction = 0.2
+    shuffled_for_estimation: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+
+    @model_validator(mode="after")
+    def _leave_something_to_train_on(self) -> Self:
+        if self.tune + self.natural >= 1.0:
+            raise ValueError(
+                f"tune={self.tune} and natural={self.natural} leave nothing to train on: "
+                "make their sum less than 1"
+            )
+        return self
+
+
+def _stream(name: str) -> StreamSettings:
+    return StreamSettings(path=f"{name}/span-{{SPAN}}/*")
+
+
+class LogsSettings(Settings):
+    """All of ingest. Windows are in seconds; a stream a log has not is `null`."""
+
+    root: str
+    span: Annotated[int, Field(ge=0)] | Literal["latest"] = "latest"
+    impressions: StreamSettings = _stream("impressions")
+    clicks: StreamSettings | None = _stream("clicks")
+    conversions: StreamSettings | None = _stream("conversions")
+    catalogue: StreamSettings | None = StreamSettings(path="catalogue/*")
+    grades: StreamSettings | None = None
+    click_window: float = Field(default=3_600.0, gt=0)
+    conversion_window: float = Field(default=604_800.0, gt=0)
+    categorical: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    splits: SplitSettings = SplitSettings()
+    max_quarantine_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    buckets: int = Field(default=8, ge=1, le=10_000)
+
+    @model_validator(mode="after")
+    def _extra_columns_have_one_role(self) -> Self:
+        both = set(self.categorical) & set(self.numeric)
+        if both:
+            raise ValueError(
+                f"{sorted(both)} are in both `categorical` and `numeric`: keep each in one"
+            )
+        roles = {column.name: column.role for column in features.LOGGED}
+        wanted = dict.fromkeys(self.categorical, features.Role.CATEGORICAL)
+        wanted |= dict.fromkeys(self.numeric, features.Role.NUMERIC)
+        for name, role in wanted.items():
+            if roles.get(name, role) is not role:
+                raise ValueError(
+                    f"{name!r} is a {roles[name]} column and cannot be {role}: "
+                    "take it out of the list"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _conversions_need_clicks(self) -> Self:
+        if self.conversions is not None and self.clicks is None:
+            raise ValueError(
+                "conversions are attributed to clicks, and `clicks` is null: "
+                "name the clicks stream, or set `conversions: null`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mapped_columns_exist(self) -> Self:
+        for stream in STREAMS:
+            settings: StreamSettings | None = getattr(self, stream)
+            if settings is None:
+                continue
+            known = [
+                field.name
+                for field in stream_fields(stream, self.categorical, self.numeric)
+            ]
+            unknown = sorted(set(settings.columns) - set(known))
+            if unknown:
+                raise ValueError(
+                    f"{stream}.columns maps {unknown}, which no stream of this kind has: "
+                    f"expected some of {known}; list further columns under "
+                    "`categorical` or `numeric`"
+                )
+        return self
+
+    def stream(self, name: str) -> StreamSettings | None:
+        """The settings of a stream by its name, None if the log has none."""
+        found: StreamSettings | None = getattr(self, name)
+        return found

@@ -1,0 +1,277 @@
+"""The steps of the ingest pipeline: read, merge the catalogue, write a bucket."""
+
+import gzip
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
+from apache_beam import pvalue
+
+from heft import features
+from heft.errors import DataError
+from heft.logs import attribution, encoding, fields
+from heft.logs.attribution import (
+    ATTRIBUTED,
+    CLICK_TIME,
+    DUPLICATES,
+    FILE,
+    HASH,
+    ROW,
+    Joined,
+)
+from heft.logs.canonical import canonical_columns
+from heft.logs.files import LogFile
+from heft.logs.planning import Plan, ReadFacts
+from heft.logs.reading import Batch, read_batches
+from heft.logs.settings import LogsSettings
+from heft.logs.splitting import IMPRESSION_SPLITS, RequestTimes, SplitPlan, hash_ids
+from heft.logs.summary import SPLIT, UNKNOWN_ITEMS, Counts
+
+__all__ = [
+    "BUCKETED", "FACTS", "ITEMS", "REJECTED", "MergeCatalogue", "ReadLog", "WriteBucket",
+]  # fmt: skip
+
+# Outputs of the reading step.
+BUCKETED, FACTS, ITEMS, REJECTED = "bucketed", "facts", "items", "rejected"
+
+_JOINED = (fields.IMPRESSIONS, fields.CLICKS, fields.CONVERSIONS)
+
+
+class ReadLog(beam.DoFn):
+    """One file → slices of record batches by bucket, facts, and rejected rows."""
+
+    def __init__(self, settings: LogsSettings) -> None:
+        self._settings = settings
+
+    def process(self, file: LogFile) -> Iterator[Any]:
+        """Yields the tagged outputs named above."""
+        stream = self._settings.stream(file.stream)
+        if stream is None:
+            raise ValueError(f"{file.stream} is not configured")
+        columns = fields.stream_fields(
+            file.stream, self._settings.categorical, self._settings.numeric
+        )
+        facts = ReadFacts(file.stream, file.name, file.number)
+        requests: list[RequestTimes] = []
+        rejected = io.BytesIO()
+        with gzip.GzipFile(
+            fileobj=rejected, mode="wb", compresslevel=6, mtime=0
+        ) as lines:
+            try:
+                for batch in read_batches(file, stream, columns):
+                    _note(facts, batch, lines)
+                    if file.stream == fields.IMPRESSIONS and len(batch.places):
+                        requests.append(_request_times(batch))
+                    yield from self._slices(file, batch)
+            except DataError as error:
+                facts.problem = str(error)
+        facts.requests = RequestTimes.merged(requests)
+        if facts.reasons:
+            key = (fields.STREAMS.index(file.stream), file.number)
+            yield pvalue.TaggedOutput(REJECTED, (key, rejected.getvalue()))
+        yield pvalue.TaggedOutput(FACTS, facts)
+
+    def _slices(self, file: LogFile, batch: Batch) -> Iterator[Any]:
+        rows = len(batch.places)
+        if not rows:
+            return
+        table = pa.table(batch.columns)
+        table = table.append_column(
+            FILE, pa.array(np.full(rows, file.number, np.int32))
+        )
+        table = table.append_column(ROW, pa.array(batch.places.astype(np.int64)))
+        if file.stream == fields.CATALOGUE:
+            yield pvalue.TaggedOutput(ITEMS, (file.number, _packed(table)))
+            return
+        hashes = hash_ids(_key(table, file.stream))
+        if file.stream in (fields.IMPRESSIONS, fields.GRADES):
+            table = table.append_column(HASH, pa.array(hashes))
+        buckets = (hashes % np.uint64(self._settings.buckets)).astype(np.int64)
+        table = table.take(pa.array(np.argsort(buckets, kind="stable")))
+        ends = np.cumsum(np.bincount(buckets, minlength=self._settings.buckets))
+        for bucket, (first, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+            if end > first:
+                packed = _packed(table.slice(int(first), int(end - first)))
+                yield pvalue.TaggedOutput(BUCKETED, (bucket, (file.stream, packed)))
+
+
+class MergeCatalogue(beam.DoFn):
+    """All items as one table, the first row of each id; b"" if there is no catalogue."""
+
+    def process(self, parts: list[tuple[int, bytes]]) -> Iterator[Any]:
+        """Yields the packed table, and the counts under `FACTS`."""
+        if not parts:
+            yield b""
+            return
+        table = _unpacked([packed for _, packed in parts])
+        rows = table.num_rows
+        table = table.sort_by([(FILE, "ascending"), (ROW, "ascending")])
+        codes = (
+            table.column(features.ITEM_ID).combine_chunks().dictionary_encode().indices
+        )
+        _, first = np.unique(codes.to_numpy(), return_index=True)
+        table = table.take(pa.array(np.sort(first)))
+        yield _packed(table)
+        yield pvalue.TaggedOutput(FACTS, Counter({
+            (fields.CATALOGUE, ATTRIBUTED): table.num_rows,
+            (fields.CATALOGUE, DUPLICATES): rows - table.num_rows,
+        }))  # fmt: skip
+
+
+class WriteBucket(beam.DoFn):
+    """All rows of one bucket → one shard per split."""
+
+    def __init__(self, settings: LogsSettings, split_uris: dict[str, str]) -> None:
+        self._settings = settings
+        self._split_uris = split_uris
+        self._extra = (*settings.categorical, *settings.numeric)
+        roles = (settings.categorical, settings.numeric)
+        self._columns = encoding.example_columns(*roles)
+        self._graded_columns = encoding.graded_columns(*roles)
+
+    def process(
+        self,
+        bucketed: tuple[int, Iterable[tuple[str, bytes]]],
+        plan: Plan,
+        catalogue: bytes,
+    ) -> Iterator[Counts]:
+        """Yields what became of the rows; nothing is written without a plan for it."""
+        bucket, packed = bucketed
+        streams: dict[str, list[bytes]] = {}
+        for stream, blob in packed:
+            streams.setdefault(stream, []).append(blob)
+        if plan.splits is None:
+            return
+        items = _unpacked([catalogue]) if catalogue else None
+        if plan.read.get(fields.GRADES):
+            yield self._write_graded(bucket, streams.get(fields.GRADES, []), items)
+        tables = {
+            stream: self._table(stream, streams.get(stream, [])) for stream in _JOINED
+        }
+        joined = attribution.join_bucket(
+            *(tables[stream] for stream in _JOINED),
+            self._settings.click_window, self._settings.conversion_window,
+        )  # fmt: skip
+        yield self._write_splits(bucket, joined, items, plan, plan.splits)
+
+    def _table(self, stream: str, blobs: list[bytes]) -> pa.Table:
+        return _unpacked(blobs) if blobs else _empty(stream, self._settings)
+
+    def _write_splits(
+        self,
+        bucket: int,
+        joined: Joined,
+        items: pa.Table | None,
+        plan: Plan,
+        splits: SplitPlan,
+    ) -> Counts:
+        table, unknown = encoding.join_items(joined.table, items, self._extra)
+        shown = table.column(features.TIMESTAMP).to_numpy()
+        clicked = table.column(CLICK_TIME).to_numpy()
+        seconds = encoding.observation(
+            np.where(clicked >= 0, clicked, shown),
+            plan.end_of_data, self._settings.conversion_window,
+        )  # fmt: skip
+        table = table.append_column(features.OBSERVATION, pa.array(seconds))
+        requests = hash_ids(table.column(features.REQUEST_ID).combine_chunks())
+        split = splits.assign(
+            requests, shown, table.column(features.RANDOMISED).to_numpy()
+        )
+        counts: Counts = Counter({(UNKNOWN_ITEMS, ""): unknown})
+        for place, name in enumerate(IMPRESSION_SPLITS):
+            if name in splits.requests:
+                rows = table.filter(pa.array(split == place))
+                path = self._shard_path(name, bucket)
+                counts[SPLIT, name] += encoding.write_shard(rows, self._columns, path)
+        for stream, outcomes in zip(
+            _JOINED,
+            (joined.impressions, joined.clicks, joined.conversions),
+            strict=True,
+        ):
+            counts.update({(stream, kind): count for kind, count in outcomes.items()})
+        return counts
+
+    def _write_graded(
+        self, bucket: int, blobs: list[bytes], items: pa.Table | None
+    ) -> Counts:
+        table = self._table(fields.GRADES, blobs)
+        rows = table.num_rows
+        keys = _key(table, fields.GRADES)
+        table = table.append_column(features.IMPRESSION_ID, keys)
+        # The grades of a query are judged together, as a result page is.
+        table = table.append_column(features.REQUEST_ID, table.column(features.QUERY))
+        table = attribution.first_of_each(table, [ROW, FILE])
+        table, unknown = encoding.join_items(table, items, self._extra)
+        path = self._shard_path(features.GRADED, bucket)
+        written = encoding.write_shard(table, self._graded_columns, path)
+        return Counter({
+            (SPLIT, features.GRADED): written, (UNKNOWN_ITEMS, ""): unknown,
+            (fields.GRADES, ATTRIBUTED): written, (fields.GRADES, DUPLICATES): rows - written,
+        })  # fmt: skip
+
+    def _shard_path(self, split: str, bucket: int) -> str:
+        folder = self._split_uris[split]
+        tf.io.gfile.makedirs(folder)
+        return f"{folder}/data_tfrecord-{bucket:05d}-of-{self._settings.buckets:05d}.gz"
+
+
+def _note(facts: ReadFacts, batch: Batch, lines: gzip.GzipFile) -> None:
+    facts.read += batch.read
+    if features.TIMESTAMP in batch.columns and len(batch.places):
+        facts.latest = max(
+            facts.latest, pc.max(batch.columns[features.TIMESTAMP]).as_py()
+        )
+    for row in batch.rejected:
+        facts.reasons[row.reason] += 1
+        if facts.first_rejected is None:
+            facts.first_rejected = row.line
+        entry = {"stream": facts.stream, "source": facts.source, "line": row.line}
+        entry |= {"reason": row.reason, "raw": row.raw}
+        lines.write(
+            json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        )
+        lines.write(b"\n")
+
+
+def _request_times(batch: Batch) -> RequestTimes:
+    return RequestTimes.of_rows(
+        hash_ids(batch.columns[features.REQUEST_ID]),
+        batch.columns[features.TIMESTAMP].to_numpy(),
+        batch.columns[features.RANDOMISED].to_numpy(),
+    )
+
+
+def _key(table: pa.Table, stream: str) -> pa.Array:
+    """What rows of a stream are brought together by."""
+    if stream == fields.GRADES:
+        pair = (table.column(features.QUERY), table.column(features.ITEM_ID))
+        return pc.binary_join_element_wise(*pair, "\t").combine_chunks()
+    return table.column(features.IMPRESSION_ID).combine_chunks()
+
+
+def _empty(stream: str, settings: LogsSettings) -> pa.Table:
+    columns = fields.stream_fields(stream, settings.categorical, settings.numeric)
+    none, _ = canonical_columns({}, columns, "ms", 0)
+    table = pa.table(none)
+    for name, kind in ((FILE, pa.int32()), (ROW, pa.int64()), (HASH, pa.uint64())):
+        table = table.append_column(name, pa.array([], kind))
+    return table
+
+
+def _packed(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def _unpacked(blobs: Iterable[bytes]) -> pa.Table:
+    return pa.concat_tables([pa.ipc.open_stream(blob).read_all() for blob in blobs])

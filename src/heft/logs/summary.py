@@ -1,0 +1,78 @@
+"""The Quarantine artifact: the rejected rows, and what became of all others."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import tensorflow as tf
+
+from heft import features
+from heft.logs.attribution import ATTRIBUTED, DUPLICATES
+from heft.logs.planning import Plan
+from heft.logs.report import IngestReport, StreamReport
+
+__all__ = ["SPLIT", "UNKNOWN_ITEMS", "Counts", "add_counts", "write_quarantine"]
+
+# (stream or `SPLIT`, what became of the row) → rows
+Counts = Counter[tuple[str, str]]
+SPLIT, UNKNOWN_ITEMS = "split", "unknown items"
+
+Rejected = tuple[tuple[int, int], bytes]
+
+
+def add_counts(parts: Iterable[Mapping[tuple[str, str], int]]) -> Counts:
+    """Sums counts."""
+    total: Counts = Counter()
+    for part in parts:
+        total.update(part)
+    return total
+
+
+def write_quarantine(
+    counts: Mapping[tuple[str, str], int],
+    plan: Plan,
+    rejected: Iterable[Rejected],
+    uri: str,
+    span: int,
+) -> None:
+    """Writes `quarantine.jsonl.gz`, in the order of streams, files and lines, and `summary.json`.
+
+    Args:
+        counts: of all buckets and the catalogue.
+        plan: what was read, and why nothing was written, if so.
+        rejected: ((stream, file), gzipped lines); gzip members may be strung together.
+        uri: the folder to write to.
+        span: the span that was read.
+    """
+    counts = Counter(counts)  # Beam's coders hand back a plain dict
+    with tf.io.gfile.GFile(f"{uri}/quarantine.jsonl.gz", "wb") as handle:
+        for _, lines in sorted(rejected):
+            handle.write(lines)
+    streams = {name: _stream(name, counts, plan) for name in sorted(plan.read)}
+    splits = {
+        name: counts[SPLIT, name] for name in features.SPLITS if counts[SPLIT, name]
+    }
+    report = IngestReport(
+        span=span, streams=streams, splits=splits, unknown_items=counts[UNKNOWN_ITEMS, ""],
+        end_of_data=plan.end_of_data, problem=plan.problem, gated=plan.gated,
+    )  # fmt: skip
+    with tf.io.gfile.GFile(f"{uri}/summary.json", "w") as handle:
+        handle.write(report.model_dump_json(indent=2) + "\n")
+
+
+def _stream(
+    name: str, counts: Mapping[tuple[str, str], int], plan: Plan
+) -> StreamReport:
+    own: Mapping[str, int] = {
+        kind: n for (stream, kind), n in counts.items() if stream == name
+    }
+    elsewhere = (ATTRIBUTED, DUPLICATES)
+    return StreamReport(
+        read=plan.read[name],
+        written=own.get(ATTRIBUTED, 0),
+        duplicates=own.get(DUPLICATES, 0),
+        quarantined=sum(plan.reasons[name].values()),
+        unattributed={
+            kind: n for kind, n in sorted(own.items()) if kind not in elsewhere and n
+        },
+        reasons=plan.reasons[name],
+    )
