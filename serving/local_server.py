@@ -46,9 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         registry = Registry(_config_reader(options), options.poll_seconds)
+        logging.disable(logging.WARNING)  # a first load that fails is told once, below
         registry.poll()
     except (OSError, ValueError) as error:
         return _fail(str(error))
+    finally:
+        logging.disable(logging.NOTSET)
     for store in registry.models():
         if not store.available():
             reason = store.failure() or "no <version>/saved_model.pb there"

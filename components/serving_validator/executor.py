@@ -4,14 +4,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import serving
-from heft import features as f
-from heft.serving_check import ServingCheckSettings, check_serving, first_examples
-from serving.client import Client
 from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
 from tfx.utils import io_utils, path_utils
+
+import serving
+from heft import features as f
+from heft.serving_check import ServingCheckSettings, check_serving, first_examples
+from serving.client import Client
 
 __all__ = ["Executor"]
 
