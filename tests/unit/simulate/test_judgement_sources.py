@@ -14,7 +14,7 @@ from heft.simulate.chorus import read_chorus
 from heft.simulate.home_depot import read_home_depot
 from heft.simulate.judgements import Judgements
 from heft.simulate.pairs import read_pairs
-from tests.unit.simulate.conftest import run
+from tests.unit.simulate.readback import run
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from heft.errors import ConfigError, DataError
 from heft.simulate import SimulationSettings, simulate
-from tests.unit.simulate.conftest import run, stream_rows
+from tests.unit.simulate.readback import run, stream_rows
 
 IN_ANOTHER_PROCESS = """
 import sys

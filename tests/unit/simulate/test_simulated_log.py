@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.unit.simulate.conftest import Log, run
+from tests.unit.simulate.readback import Log, run
 
 EXAMINATION = np.array([0.68, 0.61, 0.48, 0.34, 0.28, 0.20, 0.11, 0.10, 0.08, 0.06])
 START = pd.Timestamp("2026-01-05", tz="UTC").value // 1_000_000
