@@ -46,7 +46,9 @@ def _table(metrics: Sequence[MetricResult], confidence: float) -> list[str]:
         "| :-- | --: | --: | --: | :-- |",
     ]
     for metric in metrics:
-        change = f"{signed(metric.difference)} ({signed(metric.low)} to {signed(metric.high)})"
+        change = signed(metric.difference)
+        if metric.low is not None:
+            change += f" ({signed(metric.low)} to {signed(metric.high)})"
         figures = f"{number(metric.weighted)} | {number(metric.control)} | {change}"
         lines.append(f"| {metric_label(metric.name)} | {figures} | {metric.better or ''} |")
     return lines

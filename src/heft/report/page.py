@@ -30,13 +30,13 @@ def render(facts: Mapping[str, Any] | Facts) -> str:
         DataError: a part is there and of another shape.
     """
     run = facts if isinstance(facts, Facts) else parse_facts(facts)
-    views = list(run.comparison.views.values()) if run.comparison else []
+    views = _views(run)
     page = _environment().get_template("report.html.j2")
     return page.render(
         run=run,
         views=views,
         slices={view.name: _slices(view) for view in views},
-        differences=plots.difference_plot(views),
+        differences={view.name: plots.difference_plot(view) for view in views},
         reliability=_reliability(views),
         histograms=_histograms(run),
         examination=_examination(run),
@@ -64,6 +64,12 @@ def _environment() -> Environment:
         "sample_reason": wording.sample_reason,
     }
     return environment
+
+
+def _views(run: Facts) -> list[ViewResult]:
+    """The view the verdict rests on first."""
+    views = list(run.comparison.views.values()) if run.comparison else []
+    return sorted(views, key=lambda view: not run.verdict or view.name != run.verdict.view)
 
 
 def _slices(view: ViewResult) -> list[dict[str, Any]]:

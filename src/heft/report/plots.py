@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from heft.evaluation.comparison import MetricResult, ReliabilityCurve, ViewResult
 from heft.report.facts import Examination, Histogram
-from heft.report.wording import VIEW_TEXT, metric_label, plain
+from heft.report.wording import metric_label, plain
 
 __all__ = [
     "difference_plot", "examination_plot", "histogram_plot", "reliability_plot", "seconds_plot",
@@ -53,34 +53,31 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def difference_plot(views: Sequence[ViewResult]) -> Markup | None:
-    """Differences of ranking metrics with their intervals, one row a metric and view."""
-    rows = [
-        (f"{VIEW_TEXT[view.name][0]}\n{metric_label(metric.name)}", metric)
-        for view in views
+def difference_plot(view: ViewResult) -> Markup | None:
+    """Differences of a view's ranking metrics with their intervals, one row a metric."""
+    drawn = [
+        (metric, metric.difference, metric.low, metric.high)
         for metric in view.metrics
         if any(kind in metric.name for kind in ("_auc", "_gauc", "_ndcg"))
-    ]
-    drawn = [
-        (label, metric, metric.difference, metric.low, metric.high)
-        for label, metric in rows
-        if metric.difference is not None and metric.low is not None and metric.high is not None
+        and metric.difference is not None
+        and metric.low is not None
+        and metric.high is not None
     ]
     if not drawn:
         return None
 
     def draw(axes: Axes) -> None:
         axes.axvline(0, color=INK, linewidth=1)
-        for place, (_, metric, difference, low, high) in enumerate(drawn):
+        for place, (metric, difference, low, high) in enumerate(drawn):
             axes.plot([low, high], [place, place], color=_side(metric), linewidth=3)
             axes.plot([difference], [place], "o", color=_side(metric), markersize=6)
-        axes.set_yticks(range(len(drawn)), [row[0] for row in drawn], fontsize=8.5)
-        axes.invert_yaxis()
+        axes.set_yticks(range(len(drawn)), [metric_label(row[0].name) for row in drawn])
+        axes.set_ylim(len(drawn) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("control better  ◂  weighted − control  ▸  weighted better")
+        axes.set_xlabel("weighted − control")
         axes.xaxis.set_major_locator(MaxNLocator(5))
 
-    return _svg("differences of ranking metrics", draw, height=0.9 + 0.42 * len(drawn))
+    return _svg(f"differences on {view.name} pages", draw, height=0.7 + 0.27 * len(drawn))
 
 
 def histogram_plot(task: str, histogram: Histogram) -> Markup | None:
@@ -172,7 +169,7 @@ def seconds_plot(seconds: dict[str, float]) -> Markup | None:
     """Seconds by node, in the order in which they ran."""
     if not seconds:
         return None
-    names = [plain(name, 40) for name in seconds]
+    names = [plain(name)[:28] for name in seconds]
 
     def draw(axes: Axes) -> None:
         places = range(len(names))
@@ -192,6 +189,7 @@ def _side(metric: MetricResult) -> str:
 
 
 def _svg(title: str, draw: Callable[[Axes], None], height: float = 2.7) -> Markup:
+    title = plain(title, 80)
     # The salt makes ids differ between plots and agree between runs.
     with mpl.rc_context(_STYLE | {"svg.hashsalt": title}):
         figure = Figure(figsize=(5.2, height), layout="constrained")

@@ -31,18 +31,20 @@ VIEW_TEXT = {
 _METRICS = {
     "auc": "AUC",
     "auc_pr": "average precision",
-    "auc_relevant": "AUC, relevant or not",
+    "auc_relevant": "AUC (relevant or not)",
     "log_loss": "log loss",
-    "calibration": "predicted / observed",
-    "ece": "calibration error (ECE)",
-    "gauc": "AUC within groups (GAUC)",
+    "calibration": "calibration",
+    "ece": "ECE",
+    "gauc": "GAUC",
 }
-_HEADS = {"ctr": "Click", "cvr": "Conversion after click", "ctcvr": "Click and conversion"}
+_HEADS = {"ctr": "Click", "cvr": "Conversion after click", "ctcvr": "Conversion"}
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A figure with fixed digits."""
-    return MISSING if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
+    """A figure with fixed digits; a minus is the real one."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def signed(value: float | None, digits: int = 4) -> str:
@@ -95,7 +97,7 @@ def metric_label(name: str) -> str:
         text = f"NDCG@{metric.removeprefix('ndcg_at_')}"
     else:
         text = _METRICS.get(metric, metric.replace("_", " "))
-    return f"{_HEADS.get(head, head)}: {text}"
+    return f"{_HEADS.get(head, head)} {text}"
 
 
 def headline(facts: Facts) -> str:

@@ -1,0 +1,227 @@
+"""The page says what the facts say, whatever they are, and nothing escapes from it."""
+
+import copy
+import math
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from heft.errors import DataError
+from heft.report import markdown, parse_facts, render, summary
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</style><style>body{display:none}",
+    "{{ 7 * 7 }} {% raw %}",
+    "\u202eevil\u202d \x00\x1b[31m \ud800",
+    "$x_{$ & 'quoted' \"twice\"",
+    "a" * 10_000,
+)
+# What a node of the page may be. Everything that could load or run is absent.
+ALLOWED = {
+    "html", "head", "meta", "title", "style", "body", "header", "nav", "main", "section",
+    "article", "h1", "h2", "h3", "p", "span", "small", "a", "b", "br", "dl", "div", "dt", "dd",
+    "table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "details", "summary",
+    "ol", "li", "bdi", "svg", "g", "path", "text", "defs", "use", "clippath", "rect", "tspan",
+}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Elements, attributes and text, as a browser would read them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.ids: list[str] = []
+        self.feed(html)
+        self.text = re.sub(r"\s+", " ", self.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def with_text(value: Any, text: str) -> Any:
+    """The same facts with `text` in place of every string a log or user could set."""
+    if isinstance(value, dict):
+        return {key: with_text(item, text) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_text(item, text) for item in value]
+    return text if isinstance(value, str) else value
+
+
+@pytest.fixture(scope="module")
+def html(facts: dict[str, Any]) -> str:
+    return render(facts)
+
+
+def test_it_loads_and_runs_nothing(html: str) -> None:
+    page = Page(html)
+    assert set(page.tags) <= ALLOWED
+    assert "http:" not in html
+    assert "https:" not in html
+    assert "@import" not in html
+    for name, value in page.attributes:
+        assert not name.startswith("on")
+        if name in ("href", "xlink:href", "src"):
+            assert value.startswith("#")
+    assert all(target.startswith("#") for target in re.findall(r"url\((.)", html))
+    assert "default-src 'none'" in html
+    assert len(html.encode()) < 5_000_000
+
+
+def test_references_meet_exactly_one_element(html: str) -> None:
+    page = Page(html)
+    used = {v[1:] for n, v in page.attributes if n in ("href", "xlink:href")}
+    used |= set(re.findall(r"url\(#([^)]*)\)", html))
+    assert used <= set(page.ids)
+    assert len(set(page.ids)) == len(page.ids)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_shown_as_text(facts: dict[str, Any], text: str) -> None:
+    hostile = copy.deepcopy(facts) | {"name": text, "blessing_reasons": [text], "model_path": text}
+    hostile["importance"]["samples"] = with_text(hostile["importance"]["samples"], text)
+    hostile["streams"] = {text: hostile["streams"]["clicks"] | {"reasons": {text: 3}}}
+    hostile["seconds"] = {text: 1.0, "Pusher": 2.0}
+    hostile["training"] = {text: hostile["training"]["control"]}
+    part = hostile["comparison"]["views"]["natural"]["slices"][0]
+    part["value"] = part["column"] = text
+    html = render(hostile)
+    html.encode("utf-8")
+    page = Page(html)
+    assert set(page.tags) <= ALLOWED
+    assert page.tags.count("style") == 1
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+    visible = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", "\ufffd", text[:60])
+    assert re.sub(r"\s+", " ", visible) in page.text
+    markdown(hostile).encode("utf-8")
+
+
+def test_long_text_is_cut_and_says_so(facts: dict[str, Any]) -> None:
+    long = copy.deepcopy(facts)
+    samples = long["importance"]["samples"]["heaviest"]
+    long["importance"]["samples"]["heaviest"] = [
+        samples[0] | {"title": "t" * 10_000, "query": "q" * 10_000} for _ in range(5_000)
+    ]
+    html = render(long)
+    assert len(html) < 1_000_000
+    assert "(10,000 characters)" in html
+
+
+def test_figures_are_those_of_the_facts(facts: dict[str, Any], html: str) -> None:
+    text = Page(html).text
+    for view in facts["comparison"]["views"].values():
+        for metric in view["metrics"]:
+            low, high = (f"{metric[k]:+.4f}".replace("-", "−") for k in ("low", "high"))
+            difference = f"{metric['difference']:+.4f}".replace("-", "−")
+            row = f"{metric['weighted']:.4f} {metric['control']:.4f} {difference} {low} to {high}"
+            assert row.replace(" ", "") in text.replace(" ", "")
+    for figure in ("240,000", "238,900", "1,204", "8,310", "96,412", "60.3%", "51.7 s"):
+        assert figure in text
+    for reason in ("position=0 is below 1", "timestamp is missing", "no impression"):
+        assert reason in text
+    assert "usb c cable" in text
+    assert "3f9ac01b77e2" in text
+
+
+@pytest.mark.parametrize(
+    ("blessed", "pushed", "title", "colour"),
+    [
+        (True, True, "Shipped", "shipped"),
+        (False, False, "Not shipped", "not-shipped"),
+        (False, None, "Not shipped", "not-shipped"),
+        (True, False, "Not shipped, although blessed", "not-shipped"),
+        (None, None, "Not known whether it shipped", "not-known"),
+    ],
+)
+def test_the_verdict_comes_first(
+    facts: dict[str, Any], blessed: bool | None, pushed: bool | None, title: str, colour: str
+) -> None:
+    run = {name: facts[name] for name in ("name", "comparison")}
+    run["comparison"] = run["comparison"] | {"views": {}}
+    run |= {"blessed": blessed, "pushed": pushed, "blessing_reasons": ["AUC below 0.6."]}
+    html = render(run)
+    first = html[html.index("<header") : html.index("</header>")]
+    assert f'<header class="{colour}">' in first
+    assert re.search(rf"</span> {re.escape(title)}</h1>", first)
+    assert run["comparison"]["verdict"]["sentence"] in Page(first).text
+    assert "AUC below 0.6." in first
+    assert markdown(run).startswith(f"## {title}: chorus")
+
+
+def test_every_part_may_be_absent(facts: dict[str, Any]) -> None:
+    page = Page(render({}))
+    assert page.text.count("not available for this run") >= 7
+    assert "nan" not in page.text.lower().split()
+    for key, value in facts.items():
+        assert "<h1>" in render({key: value})
+        assert markdown({name: other for name, other in facts.items() if name != key})
+    for key in facts["importance"]:
+        rest = {name: value for name, value in facts["importance"].items() if name != key}
+        assert "<h1>" in render({"importance": rest})
+
+
+def test_undefined_figures_are_not_numbers(facts: dict[str, Any]) -> None:
+    run = {
+        "ess": {"ctr": math.nan},
+        "metrics": {"weighted": {"natural": {"ctr_auc": None}}, "control": {}},
+        "training": {"weighted": {"loss": [None, None]}},
+        "importance": {"tasks": {"ctr": {"rows": 0, "ess": math.inf}}},
+    }
+    text = Page(render(run)).text
+    assert "n/a" in text
+    assert not re.search(r"\b(nan|inf)\b", text)
+
+
+def test_a_wrong_shape_is_named() -> None:
+    with pytest.raises(DataError, match=r"rows\.read of the run's facts.*received 'many'"):
+        render({"rows": {"read": "many"}})
+
+
+def test_the_same_facts_give_the_same_page(facts: dict[str, Any], html: str) -> None:
+    assert render(copy.deepcopy(facts)) == html
+
+
+def test_summary_has_what_programs_read(facts: dict[str, Any]) -> None:
+    found = summary(facts)
+    assert found["rows"]["read"] == 251_000
+    assert (found["duplicates"], found["quarantined"]) == (780, 420)
+    assert found["ess"] == {"ctr": 96_412.5, "cvr": 96_412.5}
+    views = facts["comparison"]["views"]
+    for model in ("weighted", "control"):
+        expected = views["graded"]["metrics"][0][model]
+        assert found["metrics"][model]["graded"]["ctr_auc"] == expected
+    assert found["verdict"]["outcome"] == facts["comparison"]["verdict"]["outcome"]
+    assert {"blessed", "pushed", "seconds", "distinct_texts"} <= set(found)
+    assert summary(parse_facts(found)) == found
+
+
+def test_a_given_fact_beats_a_derived_one(facts: dict[str, Any]) -> None:
+    assert summary(facts | {"quarantined": 1})["quarantined"] == 1
+
+
+def test_the_reason_of_a_sample(html: str) -> None:
+    text = Page(html).text
+    assert "Clicked at position 10, which is looked at 19% as often as the first" in text
+    assert "label quality among the lowest 1% of clicks" in text
+    assert "Not clicked at position 10" in text
+
+
+def test_markdown_table_has_one_shape(facts: dict[str, Any]) -> None:
+    lines = markdown(facts | {"name": "a|b `c` @team <b>"}).splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    metrics = sum(len(view["metrics"]) for view in facts["comparison"]["views"].values())
+    assert len(rows) == metrics + 2 * len(facts["comparison"]["views"])
+    assert {row.count("|") for row in rows} == {6}
+    assert "<b>" not in lines[0]
+    assert "@team" not in lines[0]
