@@ -110,14 +110,22 @@ def headline(facts: Facts) -> str:
 
 
 def why(facts: Facts) -> list[str]:
-    """Why it shipped or did not, a sentence each; never empty."""
-    lines = [facts.verdict.sentence] if facts.verdict else []
+    """Why it shipped or did not, a sentence each; never empty.
+
+    What held the model back stands before the verdict on weighting, because
+    weighting can have helped a model that may still not ship.
+    """
+    verdict = [facts.verdict.sentence] if facts.verdict else []
     if facts.verdict and facts.verdict.calibration:
-        lines.append(facts.verdict.calibration)
-    lines += facts.blessing_reasons
+        verdict.append(facts.verdict.calibration)
+    held_back = list(facts.blessing_reasons)
     if facts.blessed and facts.pushed is False:
-        lines.append("The model was blessed, but a later check or the pusher did not let it out.")
-    return lines or ["No comparison with a control model is available for this run."]
+        held_back.append("The model was blessed, but not pushed.")
+    lines = held_back + verdict if facts.shipped == "not shipped" else verdict + held_back
+    # The verdict may itself be a reason.
+    return list(dict.fromkeys(lines)) or [
+        "No comparison with a control model is available for this run."
+    ]
 
 
 def sample_reason(sample: Sample, importance: Importance) -> str:

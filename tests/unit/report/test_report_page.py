@@ -159,6 +159,15 @@ def test_the_verdict_comes_first(
     assert markdown(run).startswith(f"## {title}: chorus")
 
 
+def test_what_held_the_model_back_is_said_once_and_first(facts: dict[str, Any]) -> None:
+    sentence = facts["comparison"]["verdict"]["sentence"]
+    reasons = ["Evaluator: auc is 0.51; expected above 0.6.", sentence]
+    run = {"comparison": facts["comparison"], "blessed": False, "blessing_reasons": reasons}
+    lines = [line for line in markdown(run).splitlines() if line.startswith("- ")]
+    assert lines[0] == "- Evaluator: auc is 0.51; expected above 0.6."
+    assert "".join(lines).count("Weighting helped") == 1
+
+
 def test_every_part_may_be_absent(facts: dict[str, Any]) -> None:
     page = Page(render({}))
     assert page.text.count("not available for this run") >= 7
