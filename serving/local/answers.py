@@ -1,6 +1,7 @@
 """The answers both faces give: predict, metadata and status."""
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -118,8 +119,8 @@ def _signatures(servable: Servable) -> get_model_metadata_pb2.SignatureDefMap:
     return result
 
 
-def _json(message: object) -> bytes:
-    text = json_format.MessageToJson(
+def _json(message: Message) -> bytes:
+    text: str = json_format.MessageToJson(
         message, always_print_fields_with_no_presence=True, preserving_proto_field_name=True
     )
     return text.encode()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from tensorflow_serving.config import model_server_config_pb2
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from serving.local.servable import Servable, is_complete
 from serving.local.status import from_exception, invalid_argument, not_found
@@ -16,8 +16,6 @@ from serving.local.status import from_exception, invalid_argument, not_found
 __all__ = ["ModelStore", "Registry", "VersionState"]
 
 logger = logging.getLogger(__name__)
-
-ModelConfig = model_server_config_pb2.ModelConfig
 
 
 @dataclass(frozen=True)

@@ -42,13 +42,13 @@ class ServingCheckSettings(Settings):
     makes latency a check too; without it, latency is only reported.
     """
 
-    rows: int = Field(100, ge=1)
-    timeout_seconds: float = Field(60.0, gt=0)
-    request_timeout_seconds: float = Field(10.0, gt=0)
-    tolerance: float = Field(1e-4, gt=0)
-    candidates: int = Field(100, ge=1)
-    latency_requests: int = Field(50, ge=2)
-    max_p99_ms: float | None = Field(None, gt=0)
+    rows: int = Field(default=100, ge=1)
+    timeout_seconds: float = Field(default=60.0, gt=0)
+    request_timeout_seconds: float = Field(default=10.0, gt=0)
+    tolerance: float = Field(default=1e-4, gt=0)
+    candidates: int = Field(default=100, ge=1)
+    latency_requests: int = Field(default=50, ge=2)
+    max_p99_ms: float | None = Field(default=None, gt=0)
 
 
 class Predicts(Protocol):
