@@ -17,7 +17,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from heft.errors import DataError, GateError
 from heft.logs.fields import STREAMS
 from heft.logs.files import stream_files
-from heft.logs.planning import Plan, ReadFacts, make_plan
+from heft.logs.planning import Plan, make_plan
 from heft.logs.preflight import preflight
 from heft.logs.report import IngestReport
 from heft.logs.settings import LogsSettings
