@@ -35,7 +35,6 @@ class Checkpoint:
         dim: width of the vectors.
         max_positions: most tokens a text can have.
         pooling: how token vectors become one text vector.
-        normalise: whether the text vector is scaled to length 1.
         lowercase, strip_accents, split_cjk: what the tokeniser does first.
         special: the special tokens, `[UNK]`, `[SEP]`, `[PAD]`, `[CLS]`, `[MASK]` in that order.
     """
@@ -44,7 +43,6 @@ class Checkpoint:
     dim: int
     max_positions: int
     pooling: Pooling
-    normalise: bool
     lowercase: bool
     strip_accents: bool
     split_cjk: bool
@@ -99,13 +97,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     tokenizer = _read_json(folder / "tokenizer_config.json", optional=True)
     lowercase = bool(tokenizer.get("do_lower_case", True))
     strip_accents = tokenizer.get("strip_accents")
-    pooling, normalise = _pooling(folder)
     return Checkpoint(
         folder=folder,
         dim=int(config["hidden_size"]),
         max_positions=int(config["max_position_embeddings"]),
-        pooling=pooling,
-        normalise=normalise,
+        pooling=_pooling(folder),
         lowercase=lowercase,
         # Left open, accents go where case goes, as in the original BERT.
         strip_accents=lowercase if strip_accents is None else bool(strip_accents),
@@ -156,24 +152,24 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def _pooling(folder: Path) -> tuple[Pooling, bool]:
-    """Pooling and normalisation as sentence-transformers would; mean and True without its files."""
+def _pooling(folder: Path) -> Pooling:
+    """Pooling as sentence-transformers would; mean without its files.
+
+    Its Normalize module is not asked for: all vectors are scaled to length 1.
+    """
     if not (folder / "modules.json").is_file():
-        return "mean", True
+        return "mean"
     pooling: Pooling = "mean"
-    normalise = False
     for module in _read_json(folder / "modules.json", kind=list):
         kind = str(module.get("type", "")).rsplit(".", 1)[-1]
         if kind == "Pooling":
             pooling = _pooling_mode(folder / str(module["path"]) / "config.json")
-        elif kind == "Normalize":
-            normalise = True
-        elif kind != "Transformer":
+        elif kind not in ("Transformer", "Normalize"):
             raise EncoderError(
                 f"{folder}: modules.json names the module {module.get('type')!r}; expected only "
                 "Transformer, Pooling and Normalize; choose a checkpoint without it"
             )
-    return pooling, normalise
+    return pooling
 
 
 def _pooling_mode(path: Path) -> Pooling:

@@ -41,7 +41,6 @@ class TextEncoder:
         self.dim = checkpoint.dim
         self.fingerprint = fingerprint
         self._pooling = checkpoint.pooling
-        self._normalise = checkpoint.normalise
         # Traced once for every shape: lengths differ from batch to batch.
         self.tokenize_batch: Callable[[tf.Tensor], tf.RaggedTensor] = tf.function(
             tokenizer, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
@@ -75,7 +74,7 @@ class TextEncoder:
             weights = tf.cast(mask, tf.float32)[:, :, tf.newaxis]
             pooled = tf.reduce_sum(states * weights, 1) / tf.reduce_sum(weights, 1)
         pooled = tf.ensure_shape(pooled, [None, self.dim])
-        return tf.math.l2_normalize(pooled, axis=-1) if self._normalise else pooled
+        return tf.math.l2_normalize(pooled, axis=-1)
 
 
 def load_encoder(settings: TextSettings) -> TextEncoder:

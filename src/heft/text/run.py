@@ -13,11 +13,9 @@ from heft.text.embed import Progress
 from heft.text.pairs import count_pairs
 from heft.text.settings import TextSettings
 from heft.text.table import TextTable
+from heft.transform import QUERY_VOCABULARY, TITLE_VOCABULARY
 
-__all__ = ["QUERY_VOCABULARY", "TITLE_VOCABULARY", "embed_vocabularies"]
-
-QUERY_VOCABULARY = "query_text"
-TITLE_VOCABULARY = "title_text"
+__all__ = ["embed_vocabularies"]
 
 _IDS = (
     Feature(features.QUERY_ID, int, features.OOV),

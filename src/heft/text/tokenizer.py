@@ -86,7 +86,7 @@ class GraphTokenizer:
         )
 
     def _mark_special(self, texts: tf.Tensor) -> tf.Tensor:
-        """Puts placeholders for special tokens spelt out in the text; Hugging Face knows them too."""
+        """Puts placeholders for special tokens spelt out in the text, which Hugging Face finds."""
         dropped = chr(PLACEHOLDERS[-1])
         used = f"[{chr(PLACEHOLDERS[0])}-{dropped}]"
         texts = tf.strings.regex_replace(texts, used, dropped)
