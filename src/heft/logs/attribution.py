@@ -94,9 +94,7 @@ def join_bucket(
     ids = table.column(features.IMPRESSION_ID).combine_chunks()
 
     click_events = _events(clicks, ids)
-    click_time, _, click_counts = _attribute(
-        click_events, shown, shown >= 0, click_window
-    )
+    click_time, _, click_counts = _attribute(click_events, shown, shown >= 0, click_window)
     clicked = click_time >= 0
 
     conversion_events = _events(conversions, ids)
@@ -111,9 +109,7 @@ def join_bucket(
         features.CONVERSION_DELAY: pa.array(
             np.where(converted, (time - since) / _MS, -1.0).astype(np.float32)
         ),
-        features.CONVERSION_VALUE: pa.array(
-            np.where(converted, value, 0.0).astype(np.float32)
-        ),
+        features.CONVERSION_VALUE: pa.array(np.where(converted, value, 0.0).astype(np.float32)),
         CLICK_TIME: pa.array(click_time),
     }
     for name, array in added.items():
@@ -201,7 +197,5 @@ def _attribute(
 def _codes(ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Equal ids get equal numbers."""
     array = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-    encoded: np.ndarray = array.dictionary_encode().indices.to_numpy(
-        zero_copy_only=False
-    )
+    encoded: np.ndarray = array.dictionary_encode().indices.to_numpy(zero_copy_only=False)
     return encoded

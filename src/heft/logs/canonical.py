@@ -134,9 +134,7 @@ def _number(array: pa.Array, field: Field, faults: Faults) -> pa.Array:
     return pa.array(values, mask=missing)
 
 
-def _as_float(
-    array: pa.Array, field: Field, faults: Faults
-) -> tuple[np.ndarray, np.ndarray]:
+def _as_float(array: pa.Array, field: Field, faults: Faults) -> tuple[np.ndarray, np.ndarray]:
     """Values (rows,) as float64, NaN where missing or unreadable; and what is missing."""
     if _is_text(array.type):
         text = pc.utf8_trim_whitespace(_as_string(array, field, faults))
@@ -145,9 +143,7 @@ def _as_float(
         try:
             values = text.cast(pa.float64())
         except pa.ArrowInvalid:
-            values = pa.array(
-                pd.to_numeric(text.to_pandas(), errors="coerce").to_numpy(float)
-            )
+            values = pa.array(pd.to_numeric(text.to_pandas(), errors="coerce").to_numpy(float))
             unread = _mask(pc.is_nan(values)) | ~_mask(values.is_valid())
             named = _mask(pc.equal(pc.utf8_lower(text), "nan"))
             faults.mark(unread & ~missing & ~named, f"{field.name}: not a number")
@@ -161,11 +157,7 @@ def _time(array: pa.Array, field: Field, unit: str, faults: Faults) -> pa.Array:
     if pa.types.is_timestamp(array.type):
         missing = _mask(array.is_null())
         ms = array.cast(pa.timestamp("ms", array.type.tz), safe=False).cast(pa.int64())
-        values = (
-            ms.cast(pa.float64(), safe=False)
-            .fill_null(0)
-            .to_numpy(zero_copy_only=False)
-        )
+        values = ms.cast(pa.float64(), safe=False).fill_null(0).to_numpy(zero_copy_only=False)
     elif unit == "iso":
         values, missing = _iso_time(array, field, faults)
     else:
@@ -177,14 +169,10 @@ def _time(array: pa.Array, field: Field, unit: str, faults: Faults) -> pa.Array:
     faults.mark(~np.isfinite(values), f"{field.name}: not a time")
     outside = (values < 0) | (values >= LATEST_TIME)
     faults.mark(outside, f"{field.name}: outside the years 1970 to 2099")
-    return pa.array(
-        np.where(np.isfinite(values) & ~outside, values, 0).astype(np.int64)
-    )
+    return pa.array(np.where(np.isfinite(values) & ~outside, values, 0).astype(np.int64))
 
 
-def _iso_time(
-    array: pa.Array, field: Field, faults: Faults
-) -> tuple[np.ndarray, np.ndarray]:
+def _iso_time(array: pa.Array, field: Field, faults: Faults) -> tuple[np.ndarray, np.ndarray]:
     text = pc.utf8_trim_whitespace(_as_string(array, field, faults))
     missing = _mask(pc.equal(text, "").fill_null(True))
     zoned = _mask(pc.match_substring_regex(text, r"(Z|z|[+-]\d\d:?\d\d)$"))
@@ -199,9 +187,7 @@ def _iso_time(
 def _flag(array: pa.Array, field: Field, faults: Faults) -> pa.Array:
     if pa.types.is_boolean(array.type):
         return array.cast(pa.int64()).fill_null(0)
-    text = pc.utf8_lower(
-        pc.utf8_trim_whitespace(_as_string(array, field, faults))
-    ).fill_null("")
+    text = pc.utf8_lower(pc.utf8_trim_whitespace(_as_string(array, field, faults))).fill_null("")
     true = _mask(pc.is_in(text, pa.array(_TRUE)))
     false = _mask(pc.is_in(text, pa.array(_FALSE)))
     faults.mark(~true & ~false, f"{field.name}: neither true nor false")

@@ -39,9 +39,7 @@ def join_items(
     if catalogue is None:
         return table, 0
     items = table.column(features.ITEM_ID).combine_chunks()
-    place = pc.index_in(
-        items, value_set=catalogue.column(features.ITEM_ID).combine_chunks()
-    )
+    place = pc.index_in(items, value_set=catalogue.column(features.ITEM_ID).combine_chunks())
     for name in dict.fromkeys((*_ITEM_COLUMNS, *extra)):
         if name not in catalogue.column_names:
             continue
@@ -55,9 +53,7 @@ def join_items(
     return table, place.null_count
 
 
-def observation(
-    start: np.ndarray, end_of_data: int, conversion_window: float
-) -> np.ndarray:
+def observation(start: np.ndarray, end_of_data: int, conversion_window: float) -> np.ndarray:
     """Seconds a conversion could have been seen, float32 (rows,), in [0, conversion_window].
 
     Args:
@@ -69,9 +65,7 @@ def observation(
     return np.asarray(seconds, np.float32)
 
 
-def example_columns(
-    categorical: tuple[str, ...], numeric: tuple[str, ...]
-) -> list[Column]:
+def example_columns(categorical: tuple[str, ...], numeric: tuple[str, ...]) -> list[Column]:
     """The columns of an impression's example."""
     return [
         column for column in features.logged_columns(categorical, numeric)
@@ -79,9 +73,7 @@ def example_columns(
     ]  # fmt: skip
 
 
-def graded_columns(
-    categorical: tuple[str, ...], numeric: tuple[str, ...]
-) -> list[Column]:
+def graded_columns(categorical: tuple[str, ...], numeric: tuple[str, ...]) -> list[Column]:
     """The columns of a human grade's example: nothing was shown or clicked."""
     item = (Role.TEXT, Role.CATEGORICAL, Role.NUMERIC, Role.KEY)
     return [
@@ -105,9 +97,7 @@ def write_shard(table: pa.Table, columns: Sequence[Column], path: str) -> int:
         for first in range(0, table.num_rows, _ROWS):
             rows = table.slice(first, _ROWS)
             arrays = [_feature(rows.column(column.name), column) for column in present]
-            batch = pa.RecordBatch.from_arrays(
-                arrays, [column.name for column in present]
-            )
+            batch = pa.RecordBatch.from_arrays(arrays, [column.name for column in present])
             for example in encoder.encode(batch):
                 writer.write(example)
     return table.num_rows

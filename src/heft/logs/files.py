@@ -63,9 +63,7 @@ def open_bytes(file: LogFile, decompress: bool = True) -> pa.NativeFile:
         from apache_beam.io.filesystem import CompressionTypes
         from apache_beam.io.filesystems import FileSystems
 
-        handle = FileSystems.open(
-            file.path, compression_type=CompressionTypes.UNCOMPRESSED
-        )
+        handle = FileSystems.open(file.path, compression_type=CompressionTypes.UNCOMPRESSED)
         raw = pa.PythonFile(handle, mode="r")
     else:
         raw = pa.OSFile(file.path, "rb")
@@ -114,9 +112,7 @@ def stream_files(settings: LogsSettings, stream: str, span: int) -> list[LogFile
     matches = _matches(settings, stream_settings.path)
     chosen = sorted((path, size) for path, size, own in matches if own in (None, span))
     if not chosen:
-        optional = (
-            "" if stream == IMPRESSIONS else f"; set `{stream}: null` if there are none"
-        )
+        optional = "" if stream == IMPRESSIONS else f"; set `{stream}: null` if there are none"
         raise DataError(
             f"{stream}: no files match {stream_settings.path!r} for span {span} under "
             f"{settings.root}: put them there or correct `{stream}.path`{optional}"
@@ -170,11 +166,7 @@ def _list(pattern: str) -> list[tuple[str, int]]:
 
         listed: list[Any] = FileSystems.match([pattern])[0].metadata_list
         return [(entry.path, entry.size_in_bytes) for entry in listed]
-    return [
-        (path, os.path.getsize(path))
-        for path in glob.glob(pattern)
-        if os.path.isfile(path)
-    ]
+    return [(path, os.path.getsize(path)) for path in glob.glob(pattern) if os.path.isfile(path)]
 
 
 def _shortened(values: list[int]) -> str:

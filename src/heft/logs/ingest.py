@@ -68,9 +68,7 @@ def ingest(
             As with DataError no split is written; the quarantine is.
     """
     span = preflight(settings).span
-    files = [
-        file for stream in STREAMS for file in stream_files(settings, stream, span)
-    ]
+    files = [file for stream in STREAMS for file in stream_files(settings, stream, span)]
     tf.io.gfile.makedirs(quarantine_uri)
     with make_pipeline() as pipeline:
         _build(pipeline, files, settings, dict(split_uris), quarantine_uri, span)
@@ -85,8 +83,7 @@ def _build(
         pipeline
         | "Files" >> beam.Create(files)
         | "Spread" >> beam.Reshuffle()
-        | "Read"
-        >> beam.ParDo(ReadLog(settings)).with_outputs(BUCKETED, FACTS, ITEMS, REJECTED)
+        | "Read" >> beam.ParDo(ReadLog(settings)).with_outputs(BUCKETED, FACTS, ITEMS, REJECTED)
     )
     plan = (
         read[FACTS]

@@ -101,16 +101,8 @@ def _block(data: bytes, ends: np.ndarray, first_line: int) -> Block:
     return Block(data, starts[some], ends[some], lines[some])
 
 
-def parse_csv(
-    block: Block, header: Sequence[str], wanted: Sequence[str], delimiter: str
-) -> Parsed:
+def parse_csv(block: Block, header: Sequence[str], wanted: Sequence[str], delimiter: str) -> Parsed:
     """The `wanted` columns of a block as binary arrays; an empty value is an empty string."""
-    skipped = []
-
-    def skip(row: pyarrow.csv.InvalidRow) -> str:
-        skipped.append(row.number)
-        return "skip"
-
     if len(block):
         try:
             table = pyarrow.csv.read_csv(
@@ -123,7 +115,6 @@ def parse_csv(
                 pyarrow.csv.ParseOptions(
                     delimiter=delimiter,
                     newlines_in_values=True,
-                    invalid_row_handler=skip,
                 ),
                 pyarrow.csv.ConvertOptions(
                     include_columns=list(wanted),
@@ -133,7 +124,7 @@ def parse_csv(
             )
         except pa.ArrowInvalid:
             return _csv_line_by_line(block, header, wanted, delimiter)
-        if table.num_rows == len(block) and not skipped:
+        if table.num_rows == len(block):
             return Parsed(_arrays(table, wanted), np.arange(len(block)), {})
     return _csv_line_by_line(block, header, wanted, delimiter)
 
@@ -163,15 +154,12 @@ def _csv_line_by_line(
         for column, place in zip(values, places, strict=True):
             column.append(parsed[0][place].encode("utf-8", "surrogateescape"))
     columns = {
-        name: pa.array(column, pa.binary())
-        for name, column in zip(wanted, values, strict=True)
+        name: pa.array(column, pa.binary()) for name, column in zip(wanted, values, strict=True)
     }
     return Parsed(columns, np.array(rows, np.int64), malformed)
 
 
-def json_types(
-    block: Block, wanted: Sequence[str], rows: int = 100
-) -> dict[str, pa.DataType]:
+def json_types(block: Block, wanted: Sequence[str], rows: int = 100) -> dict[str, pa.DataType]:
     """The Arrow type each wanted (dotted) column shows in the first `rows` records.
 
     A column nobody has seen counts as text; one of several kinds is left out.
@@ -208,15 +196,11 @@ def json_columns(block: Block) -> set[str]:
 def _names(record: object) -> set[str]:
     if not isinstance(record, dict):
         return set()
-    inner = {
-        f"{name}.{tail}" for name, value in record.items() for tail in _names(value)
-    }
+    inner = {f"{name}.{tail}" for name, value in record.items() for tail in _names(value)}
     return set(record) | inner
 
 
-def parse_json(
-    block: Block, types: dict[str, pa.DataType], wanted: Sequence[str]
-) -> Parsed:
+def parse_json(block: Block, types: dict[str, pa.DataType], wanted: Sequence[str]) -> Parsed:
     """The `wanted` columns of a block; a column that is absent is null.
 
     `types` is what `json_types` saw. Arrow does not cast JSON: it is asked
@@ -226,9 +210,7 @@ def parse_json(
         try:
             table = pyarrow.json.read_json(
                 pa.BufferReader(block.data),
-                pyarrow.json.ReadOptions(
-                    use_threads=False, block_size=len(block.data) + 1
-                ),
+                pyarrow.json.ReadOptions(use_threads=False, block_size=len(block.data) + 1),
                 pyarrow.json.ParseOptions(
                     explicit_schema=_nested_schema(types),
                     unexpected_field_behavior="ignore",
@@ -248,9 +230,7 @@ def _nested_schema(types: dict[str, pa.DataType]) -> pa.Schema:
         if "." in name:
             head, tail = name.split(".", 1)
             nested.setdefault(head, {})[tail] = kind
-    return pa.schema(
-        flat + [(h, pa.struct(list(_nested_schema(t)))) for h, t in nested.items()]
-    )
+    return pa.schema(flat + [(h, pa.struct(list(_nested_schema(t)))) for h, t in nested.items()])
 
 
 def _json_line_by_line(block: Block, wanted: Sequence[str]) -> Parsed:
@@ -260,9 +240,7 @@ def _json_line_by_line(block: Block, wanted: Sequence[str]) -> Parsed:
         try:
             record = json.loads(block.record(row).decode("utf-8", "surrogateescape"))
             if not isinstance(record, dict):
-                malformed[row] = (
-                    f"malformed: {type(record).__name__}, expected an object"
-                )
+                malformed[row] = f"malformed: {type(record).__name__}, expected an object"
                 continue
             scalars = [_scalar(_reach(record, name), name) for name in wanted]
         except (ValueError, RecursionError) as error:
@@ -272,8 +250,7 @@ def _json_line_by_line(block: Block, wanted: Sequence[str]) -> Parsed:
         for column, value in zip(values, scalars, strict=True):
             column.append(value)
     columns = {
-        name: pa.array(column, pa.binary())
-        for name, column in zip(wanted, values, strict=True)
+        name: pa.array(column, pa.binary()) for name, column in zip(wanted, values, strict=True)
     }
     return Parsed(columns, np.array(rows, np.int64), malformed)
 
@@ -293,9 +270,7 @@ def _scalar(value: object, name: str) -> bytes | None:
     if isinstance(value, str):
         try:
             return value.encode("utf-8", "surrogateescape")
-        except (
-            UnicodeEncodeError
-        ):  # half a surrogate pair; judged as invalid UTF-8 later
+        except UnicodeEncodeError:  # half a surrogate pair; judged as invalid UTF-8 later
             return value.encode("utf-8", "surrogatepass")
     if isinstance(value, bool):
         return b"true" if value else b"false"

@@ -57,9 +57,7 @@ def make_plan(facts: Sequence[ReadFacts], settings: LogsSettings) -> Plan:
     latest = max((fact.latest for fact in ordered), default=-1)
     try:
         _refuse(ordered, read, plain, settings)
-        requests = RequestTimes.merged(
-            [f.requests for f in ordered if f.stream == IMPRESSIONS]
-        )
+        requests = RequestTimes.merged([f.requests for f in ordered if f.stream == IMPRESSIONS])
         splits = plan_splits(requests, settings.splits)
     except (DataError, GateError) as error:
         gated = isinstance(error, GateError)
@@ -79,6 +77,4 @@ def _refuse(
             (f"{fact.source}, line {fact.first_rejected}" for fact in facts
              if fact.stream == stream and fact.first_rejected is not None), "",
         )  # fmt: skip
-        check_quarantine_rate(
-            stream, rows, reasons[stream], first, settings.max_quarantine_rate
-        )
+        check_quarantine_rate(stream, rows, reasons[stream], first, settings.max_quarantine_rate)

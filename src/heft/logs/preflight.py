@@ -72,9 +72,7 @@ def preflight(settings: LogsSettings) -> Preflight:
                 "no rows: check that the export finished, or choose another span"
             )
         names = own_names(own, fields)
-        provided |= {
-            name for name, its in names.items() if any(its in lk.found for lk in looks)
-        }
+        provided |= {name for name, its in names.items() if any(its in lk.found for lk in looks)}
         files[stream], size[stream] = len(listed), sum(file.size for file in listed)
     for name in (*settings.categorical, *settings.numeric):
         if name not in provided:
@@ -99,17 +97,13 @@ def _checked(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -
     return look
 
 
-def _look_parquet(
-    file: LogFile, settings: StreamSettings, fields: Sequence[Field]
-) -> _Look:
+def _look_parquet(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> _Look:
     source = parquet_file(file)
     types = parquet_columns(source.schema_arrow)
     return _Look(list(types), source.metadata.num_rows, {}, types)
 
 
-def _look_csv(
-    file: LogFile, settings: StreamSettings, fields: Sequence[Field]
-) -> _Look:
+def _look_csv(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> _Look:
     block = next(text_blocks(file, settings), None)
     if block is None:
         return _Look([], 0, {}, {})
@@ -120,9 +114,7 @@ def _look_csv(
     return _Look(header, len(head), _sample(parsed, names), {})
 
 
-def _look_json(
-    file: LogFile, settings: StreamSettings, fields: Sequence[Field]
-) -> _Look:
+def _look_json(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> _Look:
     block = next(text_blocks(file, settings), None)
     if block is None:
         return _Look([], 0, {}, {})
@@ -167,11 +159,7 @@ def _expected(field: Field, kind: pa.DataType, unit: str) -> str | None:
     """What a column should be, None if it is that."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    number = (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_decimal(kind)
-    )
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     text = any(
         is_kind(kind) for is_kind in (
             pa.types.is_string, pa.types.is_large_string,
@@ -193,9 +181,7 @@ def _expected(field: Field, kind: pa.DataType, unit: str) -> str | None:
     if field.kind is Kind.FLAG:
         return None if number or text or pa.types.is_boolean(kind) else "true or false"
     plain = number or text or pa.types.is_boolean(kind)
-    return (
-        None if plain else "text: name a nested column as `outer.inner` under `columns`"
-    )
+    return None if plain else "text: name a nested column as `outer.inner` under `columns`"
 
 
 def _check_sample(

@@ -56,9 +56,7 @@ class Batch:
 
 def own_names(settings: StreamSettings, fields: Sequence[Field]) -> dict[str, str]:
     """Heft's column name → the log's own."""
-    return {
-        field.name: settings.columns.get(field.name, field.name) for field in fields
-    }
+    return {field.name: settings.columns.get(field.name, field.name) for field in fields}
 
 
 def missing_columns(
@@ -73,11 +71,7 @@ def missing_columns(
         DataError: it has not.
     """
     names = own_names(settings, fields)
-    must = [
-        field.name
-        for field in fields
-        if field.required or field.name in settings.columns
-    ]
+    must = [field.name for field in fields if field.required or field.name in settings.columns]
     for name in must:
         if names[name] not in found:
             raise DataError(
@@ -135,9 +129,7 @@ def _read_parquet(
         raw = {name: pick(table, own) for name, own in names.items()}
 
         def raw_row(row: int, batch: pa.RecordBatch = batch) -> str:
-            return json.dumps(
-                batch.slice(row, 1).to_pylist()[0], default=str, ensure_ascii=False
-            )
+            return json.dumps(batch.slice(row, 1).to_pylist()[0], default=str, ensure_ascii=False)
 
         yield _batch(raw, fields, settings, np.arange(batch.num_rows), {}, _Source(
             batch.num_rows, first, np.arange(first + 1, first + 1 + batch.num_rows), raw_row
@@ -145,9 +137,7 @@ def _read_parquet(
         first += batch.num_rows
 
 
-def _read_csv(
-    file: LogFile, settings: StreamSettings, fields: Sequence[Field]
-) -> Iterator[Batch]:
+def _read_csv(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> Iterator[Batch]:
     header: list[str] | None = None
     first = 0
     for block in text_blocks(file, settings):
@@ -155,18 +145,14 @@ def _read_csv(
             header = csv_header(block, settings)
             missing_columns(file, settings, fields, header)
             block = without_first(block)
-        names = {
-            n: own for n, own in own_names(settings, fields).items() if own in header
-        }
+        names = {n: own for n, own in own_names(settings, fields).items() if own in header}
         wanted = sorted(set(names.values()))
         parsed = parse_csv(block, header, wanted, settings.delimiter)
         yield _text_batch(block, parsed, names, fields, settings, first)
         first += len(block)
 
 
-def _read_json(
-    file: LogFile, settings: StreamSettings, fields: Sequence[Field]
-) -> Iterator[Batch]:
+def _read_json(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> Iterator[Batch]:
     names = own_names(settings, fields)
     wanted = sorted(set(names.values()))
     types: dict[str, pa.DataType] | None = None
@@ -205,9 +191,7 @@ def csv_header(block: Block, settings: StreamSettings) -> list[str]:
 def without_first(block: Block) -> Block:
     """The block without its first record."""
     cut = int(block.starts[1]) if len(block) > 1 else len(block.data)
-    return Block(
-        block.data[cut:], block.starts[1:] - cut, block.ends[1:] - cut, block.lines[1:]
-    )
+    return Block(block.data[cut:], block.starts[1:] - cut, block.ends[1:] - cut, block.lines[1:])
 
 
 @dataclass(frozen=True)

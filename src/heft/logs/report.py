@@ -69,9 +69,7 @@ def check_quarantine_rate(
     quarantined = sum(reasons.values())
     if not read or quarantined <= allowed * read:
         return
-    commonest = ", ".join(
-        f"{why} ({n:,})" for why, n in Counter(reasons).most_common(3)
-    )
+    commonest = ", ".join(f"{why} ({n:,})" for why, n in Counter(reasons).most_common(3))
     raise GateError(
         f"{stream}: {quarantined:,} of {read:,} rows ({quarantined / read:.1%}) cannot be used, "
         f"more than max_quarantine_rate={allowed}: {commonest}; the first is {example}. "

@@ -107,10 +107,7 @@ class LogsSettings(Settings):
             settings: StreamSettings | None = getattr(self, stream)
             if settings is None:
                 continue
-            known = [
-                field.name
-                for field in stream_fields(stream, self.categorical, self.numeric)
-            ]
+            known = [field.name for field in stream_fields(stream, self.categorical, self.numeric)]
             unknown = sorted(set(settings.columns) - set(known))
             if unknown:
                 raise ValueError(

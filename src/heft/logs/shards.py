@@ -61,9 +61,7 @@ class ReadLog(beam.DoFn):
         facts = ReadFacts(file.stream, file.name, file.number)
         requests: list[RequestTimes] = []
         rejected = io.BytesIO()
-        with gzip.GzipFile(
-            fileobj=rejected, mode="wb", compresslevel=6, mtime=0
-        ) as lines:
+        with gzip.GzipFile(fileobj=rejected, mode="wb", compresslevel=6, mtime=0) as lines:
             try:
                 for batch in read_batches(file, stream, columns):
                     _note(facts, batch, lines)
@@ -83,9 +81,7 @@ class ReadLog(beam.DoFn):
         if not rows:
             return
         table = pa.table(batch.columns)
-        table = table.append_column(
-            FILE, pa.array(np.full(rows, file.number, np.int32))
-        )
+        table = table.append_column(FILE, pa.array(np.full(rows, file.number, np.int32)))
         table = table.append_column(ROW, pa.array(batch.places.astype(np.int64)))
         if file.stream == fields.CATALOGUE:
             yield pvalue.TaggedOutput(ITEMS, (file.number, _packed(table)))
@@ -113,9 +109,7 @@ class MergeCatalogue(beam.DoFn):
         table = _unpacked([packed for _, packed in parts])
         rows = table.num_rows
         table = table.sort_by([(FILE, "ascending"), (ROW, "ascending")])
-        codes = (
-            table.column(features.ITEM_ID).combine_chunks().dictionary_encode().indices
-        )
+        codes = table.column(features.ITEM_ID).combine_chunks().dictionary_encode().indices
         _, first = np.unique(codes.to_numpy(), return_index=True)
         table = table.take(pa.array(np.sort(first)))
         yield _packed(table)
@@ -152,9 +146,7 @@ class WriteBucket(beam.DoFn):
         items = _unpacked([catalogue]) if catalogue else None
         if plan.read.get(fields.GRADES):
             yield self._write_graded(bucket, streams.get(fields.GRADES, []), items)
-        tables = {
-            stream: self._table(stream, streams.get(stream, [])) for stream in _JOINED
-        }
+        tables = {stream: self._table(stream, streams.get(stream, [])) for stream in _JOINED}
         joined = attribution.join_bucket(
             *(tables[stream] for stream in _JOINED),
             self._settings.click_window, self._settings.conversion_window,
@@ -181,9 +173,7 @@ class WriteBucket(beam.DoFn):
         )  # fmt: skip
         table = table.append_column(features.OBSERVATION, pa.array(seconds))
         requests = hash_ids(table.column(features.REQUEST_ID).combine_chunks())
-        split = splits.assign(
-            requests, shown, table.column(features.RANDOMISED).to_numpy()
-        )
+        split = splits.assign(requests, shown, table.column(features.RANDOMISED).to_numpy())
         counts: Counts = Counter({(UNKNOWN_ITEMS, ""): unknown})
         for place, name in enumerate(IMPRESSION_SPLITS):
             if name in splits.requests:
@@ -198,9 +188,7 @@ class WriteBucket(beam.DoFn):
             counts.update({(stream, kind): count for kind, count in outcomes.items()})
         return counts
 
-    def _write_graded(
-        self, bucket: int, blobs: list[bytes], items: pa.Table | None
-    ) -> Counts:
+    def _write_graded(self, bucket: int, blobs: list[bytes], items: pa.Table | None) -> Counts:
         table = self._table(fields.GRADES, blobs)
         rows = table.num_rows
         keys = _key(table, fields.GRADES)
@@ -225,18 +213,14 @@ class WriteBucket(beam.DoFn):
 def _note(facts: ReadFacts, batch: Batch, lines: gzip.GzipFile) -> None:
     facts.read += batch.read
     if features.TIMESTAMP in batch.columns and len(batch.places):
-        facts.latest = max(
-            facts.latest, pc.max(batch.columns[features.TIMESTAMP]).as_py()
-        )
+        facts.latest = max(facts.latest, pc.max(batch.columns[features.TIMESTAMP]).as_py())
     for row in batch.rejected:
         facts.reasons[row.reason] += 1
         if facts.first_rejected is None:
             facts.first_rejected = row.line
         entry = {"stream": facts.stream, "source": facts.source, "line": row.line}
         entry |= {"reason": row.reason, "raw": row.raw}
-        lines.write(
-            json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace")
-        )
+        lines.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace"))
         lines.write(b"\n")
 
 

@@ -47,9 +47,7 @@ class RequestTimes:
     all_shuffled: np.ndarray = field(default_factory=lambda: _no_rows(bool))
 
     @classmethod
-    def of_rows(
-        cls, hashes: np.ndarray, time: np.ndarray, shuffled: np.ndarray
-    ) -> "RequestTimes":
+    def of_rows(cls, hashes: np.ndarray, time: np.ndarray, shuffled: np.ndarray) -> "RequestTimes":
         """From rows: hash of the request, ms, whether the page was shuffled, each (rows,)."""
         shuffled = shuffled.astype(bool)
         return cls.merged([cls(hashes, time, time, shuffled, shuffled)])
@@ -57,9 +55,7 @@ class RequestTimes:
     @classmethod
     def merged(cls, parts: Sequence["RequestTimes"]) -> "RequestTimes":
         """Several, as one entry per request."""
-        hashes = np.concatenate(
-            [part.hashes for part in parts] or [_no_rows(np.uint64)]
-        )
+        hashes = np.concatenate([part.hashes for part in parts] or [_no_rows(np.uint64)])
         if not len(hashes):
             return cls()
         order = np.argsort(hashes, kind="stable")
@@ -87,9 +83,7 @@ class SplitPlan:
     exceptional_split: np.ndarray
     requests: dict[str, int]  # by split; a split without any is left out
 
-    def assign(
-        self, hashes: np.ndarray, time: np.ndarray, shuffled: np.ndarray
-    ) -> np.ndarray:
+    def assign(self, hashes: np.ndarray, time: np.ndarray, shuffled: np.ndarray) -> np.ndarray:
         """The split of each row, as its place in `IMPRESSION_SPLITS`, (rows,)."""
         split = _assign(hashes, time, shuffled.astype(bool), self)
         if len(self.exceptional):
@@ -127,9 +121,7 @@ def plan_splits(requests: RequestTimes, settings: SplitSettings) -> SplitPlan:
     last = _assign(requests.hashes, requests.last, requests.all_shuffled, plan)
     odd = (split != last) | (requests.any_shuffled != requests.all_shuffled)
     counts = np.bincount(split, minlength=len(IMPRESSION_SPLITS))
-    by_split = {
-        name: int(n) for name, n in zip(IMPRESSION_SPLITS, counts, strict=True) if n
-    }
+    by_split = {name: int(n) for name, n in zip(IMPRESSION_SPLITS, counts, strict=True) if n}
     _refuse_empty(by_split, settings, times)
     return SplitPlan(
         tune_from, natural_from, settings.shuffled_for_estimation,
@@ -149,9 +141,7 @@ def _cut(times: np.ndarray, latest: int) -> int:
     return int(times[max(len(times) - latest, 0)])
 
 
-def _refuse_empty(
-    by_split: dict[str, int], settings: SplitSettings, times: np.ndarray
-) -> None:
+def _refuse_empty(by_split: dict[str, int], settings: SplitSettings, times: np.ndarray) -> None:
     asked = {
         features.TRAIN: 1.0,
         features.TUNE: settings.tune,

@@ -48,9 +48,7 @@ def write_quarantine(
         for _, lines in sorted(rejected):
             handle.write(lines)
     streams = {name: _stream(name, counts, plan) for name in sorted(plan.read)}
-    splits = {
-        name: counts[SPLIT, name] for name in features.SPLITS if counts[SPLIT, name]
-    }
+    splits = {name: counts[SPLIT, name] for name in features.SPLITS if counts[SPLIT, name]}
     report = IngestReport(
         span=span, streams=streams, splits=splits, unknown_items=counts[UNKNOWN_ITEMS, ""],
         end_of_data=plan.end_of_data, problem=plan.problem, gated=plan.gated,
@@ -59,20 +57,14 @@ def write_quarantine(
         handle.write(report.model_dump_json(indent=2) + "\n")
 
 
-def _stream(
-    name: str, counts: Mapping[tuple[str, str], int], plan: Plan
-) -> StreamReport:
-    own: Mapping[str, int] = {
-        kind: n for (stream, kind), n in counts.items() if stream == name
-    }
+def _stream(name: str, counts: Mapping[tuple[str, str], int], plan: Plan) -> StreamReport:
+    own: Mapping[str, int] = {kind: n for (stream, kind), n in counts.items() if stream == name}
     elsewhere = (ATTRIBUTED, DUPLICATES)
     return StreamReport(
         read=plan.read[name],
         written=own.get(ATTRIBUTED, 0),
         duplicates=own.get(DUPLICATES, 0),
         quarantined=sum(plan.reasons[name].values()),
-        unattributed={
-            kind: n for kind, n in sorted(own.items()) if kind not in elsewhere and n
-        },
+        unattributed={kind: n for kind, n in sorted(own.items()) if kind not in elsewhere and n},
         reasons=plan.reasons[name],
     )

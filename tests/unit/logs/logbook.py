@@ -67,7 +67,11 @@ def shop(requests: int = 40, per_page: int = 3) -> dict[str, list[dict[str, Any]
                 clicks.append({"impression_id": f"i{number}", "timestamp": time + 5_000})
             if number % 12 == 0:
                 conversions.append(
-                    {"impression_id": f"i{number}", "timestamp": time + 65_000, "value": 9.5}
+                    {
+                        "impression_id": f"i{number}",
+                        "timestamp": time + 65_000,
+                        "value": 9.5,
+                    }
                 )
     catalogue = [
         {"item_id": f"p{n}", "title": f"title {n}", "category": f"c{n % 3}", "brand": "b",

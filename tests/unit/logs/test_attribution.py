@@ -68,7 +68,11 @@ def _tables(impressions: Any, clicks: Any, conversions: Any) -> list[pa.Table]:
     names = ["impression_id", "timestamp", "value"]
     kinds = [pa.string(), pa.int64(), pa.float64()]
     return [
-        _table([(row[0], row[1] * 1_000, *row[2:]) for row in rows], names[:width], kinds[:width])
+        _table(
+            [(row[0], row[1] * 1_000, *row[2:]) for row in rows],
+            names[:width],
+            kinds[:width],
+        )
         for rows, width in ((impressions, 2), (clicks, 2), (conversions, 3))
     ]
 

@@ -15,7 +15,9 @@ TRAIN, TUNE, NATURAL, HARVEST, SHUFFLED = range(5)
 
 # Rows of a request lie on both sides of every cut, and disagree on `shuffled`.
 _rows = st.lists(
-    st.tuples(st.integers(0, 30), st.integers(0, 50), st.booleans()), min_size=1, max_size=120
+    st.tuples(st.integers(0, 30), st.integers(0, 50), st.booleans()),
+    min_size=1,
+    max_size=120,
 )
 
 
