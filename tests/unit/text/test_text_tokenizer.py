@@ -88,7 +88,7 @@ def test_any_bytes_are_read_as_python_reads_them(uncased: Tokenizers, texts: lis
     assert ids(uncased[0], texts) == ids(uncased[0], decoded)
 
 
-@pytest.mark.parametrize("strip_accents", [True, False, None])
+@pytest.mark.parametrize("strip_accents", [True, None])
 @pytest.mark.parametrize("split_cjk", [True, False])
 def test_cased_checkpoints_with_other_flags(
     folder: Path, strip_accents: bool | None, split_cjk: bool
