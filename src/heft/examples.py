@@ -15,7 +15,7 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from heft.errors import DataError
 
-__all__ = ["Feature", "as_lists", "iterate_columns", "read_columns", "shard_paths", "write_columns"]
+__all__ = ["Feature", "iterate_columns", "read_columns", "shard_paths", "write_columns"]
 
 Columns = dict[str, np.ndarray]
 
@@ -88,7 +88,7 @@ def write_columns(columns: Mapping[str, np.ndarray], path: str | Path) -> int:
             array = pa.array(values.astype(np.int64), pa.int64())
         else:
             array = pa.array(values, pa.large_binary())
-        arrays.append(as_lists(array))
+        arrays.append(_as_lists(array))
         names.append(name)
     batch = pa.RecordBatch.from_arrays(arrays, names)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def write_columns(columns: Mapping[str, np.ndarray], path: str | Path) -> int:
     return batch.num_rows
 
 
-def as_lists(array: pa.Array) -> pa.LargeListArray:
+def _as_lists(array: pa.Array) -> pa.LargeListArray:
     """One-element lists; a null becomes a null list, which an Example leaves out."""
     valid = np.asarray(array.is_valid())
     offsets = np.concatenate([[0], np.cumsum(valid)]).astype(np.int64)

@@ -6,11 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
-from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from heft import features
-from heft.examples import as_lists
 from heft.features import Column, Role
+from heft.logs.wire import encode_examples
 
 __all__ = [
     "example_columns",
@@ -20,7 +19,7 @@ __all__ = [
     "write_shard",
 ]
 
-_ARROW = {bytes: pa.large_binary(), int: pa.int64(), float: pa.float32()}
+_ARROW = {bytes: pa.binary(), int: pa.int64(), float: pa.float32()}
 # Rows encoded at a time: bounds the Python objects alive, some 400 bytes each.
 _ROWS = 32_768
 _ITEM_COLUMNS = (features.TITLE, features.CATEGORY, features.BRAND, features.PRICE)
@@ -91,20 +90,18 @@ def write_shard(table: pa.Table, columns: Sequence[Column], path: str) -> int:
         Rows written.
     """
     present = [column for column in columns if column.name in table.column_names]
-    encoder = RecordBatchToExamplesEncoder()
     options = tf.io.TFRecordOptions("GZIP", compression_level=1)
     with tf.io.TFRecordWriter(path, options) as writer:
         for first in range(0, table.num_rows, _ROWS):
             rows = table.slice(first, _ROWS)
-            arrays = [_feature(rows.column(column.name), column) for column in present]
-            batch = pa.RecordBatch.from_arrays(arrays, [column.name for column in present])
-            for example in encoder.encode(batch):
+            arrays = {column.name: _feature(rows.column(column.name), column) for column in present}
+            for example in encode_examples(arrays).to_pylist():
                 writer.write(example)
     return table.num_rows
 
 
-def _feature(values: pa.ChunkedArray, column: Column) -> pa.LargeListArray:
+def _feature(values: pa.ChunkedArray, column: Column) -> pa.Array:
     array = values.combine_chunks().cast(_ARROW[column.dtype], safe=False)
     if column.default is not None:
         array = array.fill_null(pa.scalar(column.default, array.type))
-    return as_lists(array)
+    return array

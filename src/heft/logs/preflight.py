@@ -47,6 +47,10 @@ class _Look:
     rows: int  # looked at: none means that the file is empty
     sample: dict[str, pa.Array]  # by Heft's name
     types: dict[str, pa.DataType]  # by the log's own name, where the file states them
+    states_columns: bool = True  # not so JSON, where a row may leave out what it lacks
+
+
+_NOTHING = _Look([], 0, {}, {}, states_columns=False)
 
 
 def preflight(settings: LogsSettings) -> Preflight:
@@ -65,7 +69,7 @@ def preflight(settings: LogsSettings) -> Preflight:
             continue
         fields = fields_of(stream, settings.categorical, settings.numeric)
         listed = stream_files(settings, stream, span)
-        looks = [_checked(file, own, fields) for file in listed]
+        looks = _checked_stream(listed, own, fields)
         if stream in _NEVER_EMPTY and not any(look.rows for look in looks):
             raise DataError(
                 f"{stream}: the {len(listed)} files for span {span} under {settings.root} hold "
@@ -84,17 +88,28 @@ def preflight(settings: LogsSettings) -> Preflight:
     return Preflight(span, files, size)
 
 
-def _checked(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> _Look:
-    looks = {"parquet": _look_parquet, "csv": _look_csv, "jsonl": _look_json}
-    try:
-        look = looks[file.format(settings)](file, settings, fields)
-    except (pa.ArrowException, OSError, EOFError) as error:
-        raise damaged(file, error) from error
-    if look.found or look.rows:
-        missing_columns(file, settings, fields, look.found)
-    _check_types(file, settings, fields, look)
-    _check_sample(file, settings, fields, look)
-    return look
+def _checked_stream(
+    files: Sequence[LogFile], settings: StreamSettings, fields: Sequence[Field]
+) -> list[_Look]:
+    """A column is judged by the heads of all files: a bad row in a small file is
+    for the quarantine, not a reason to stop."""
+    looks = []
+    for file in files:
+        try:
+            look = _LOOKS[file.format(settings)](file, settings, fields)
+        except (pa.ArrowException, OSError, EOFError) as error:
+            raise damaged(file, error) from error
+        if look.states_columns:
+            missing_columns(file, settings, fields, look.found)
+        _check_types(file, settings, fields, look)
+        looks.append(look)
+    objects = [(file, look) for file, look in zip(files, looks, strict=True)
+               if look.rows and not look.states_columns]  # fmt: skip
+    if objects:
+        found = {name for _, look in objects for name in look.found}
+        missing_columns(objects[0][0], settings, fields, sorted(found))
+    _check_samples(files, settings, fields, looks)
+    return looks
 
 
 def _look_parquet(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> _Look:
@@ -106,7 +121,7 @@ def _look_parquet(file: LogFile, settings: StreamSettings, fields: Sequence[Fiel
 def _look_csv(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> _Look:
     block = next(text_blocks(file, settings), None)
     if block is None:
-        return _Look([], 0, {}, {})
+        return _NOTHING
     header = csv_header(block, settings)
     head = _head(without_first(block))
     names = {n: own for n, own in own_names(settings, fields).items() if own in header}
@@ -117,12 +132,15 @@ def _look_csv(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) 
 def _look_json(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> _Look:
     block = next(text_blocks(file, settings), None)
     if block is None:
-        return _Look([], 0, {}, {})
+        return _NOTHING
     head = _head(block)
     found = json_columns(head)
     names = {n: own for n, own in own_names(settings, fields).items() if own in found}
     parsed = parse_json(head, {}, sorted(set(names.values())))
-    return _Look(sorted(found), len(head), _sample(parsed, names), {})
+    return _Look(sorted(found), len(head), _sample(parsed, names), {}, states_columns=False)
+
+
+_LOOKS = {"parquet": _look_parquet, "csv": _look_csv, "jsonl": _look_json}
 
 
 def _head(block: Block) -> Block:
@@ -184,24 +202,37 @@ def _expected(field: Field, kind: pa.DataType, unit: str) -> str | None:
     return None if plain else "text: name a nested column as `outer.inner` under `columns`"
 
 
-def _check_sample(
-    file: LogFile, settings: StreamSettings, fields: Sequence[Field], look: _Look
-) -> None:
+def _check_samples(
+    files: Sequence[LogFile], settings: StreamSettings, fields: Sequence[Field],
+    looks: Sequence[_Look],
+) -> None:  # fmt: skip
     """A column none of whose first values can be used is of another type than it should be."""
     for field in fields:
-        array = look.sample.get(field.name)
-        if array is None or not len(array):
-            continue
-        _, faults = canonical_columns(
-            {field.name: array}, [field], settings.timestamp_unit, len(array)
-        )
-        if not faults.good.any():
-            own = own_names(settings, fields)[field.name]
-            first = array[0].as_py()
-            shown = first.decode("utf-8", "backslashreplace")[:60] if first else ""
-            reason = faults.reasons()[0].split(": ", 1)[1]
-            raise DataError(
-                f"{file.stream}: column {own!r} of {file.name} cannot be read as {field.name}: "
-                f"none of the first {len(array)} rows has a good value ({reason}; the first is "
-                f"{shown!r}): check `{file.stream}.columns` and `timestamp_unit`"
+        problem: DataError | None = None
+        for file, look in zip(files, looks, strict=True):
+            array = look.sample.get(field.name)
+            if array is None or not len(array):
+                continue
+            _, faults = canonical_columns(
+                {field.name: array}, [field], settings.timestamp_unit, len(array)
             )
+            if faults.good.any():
+                break
+            reason = faults.reasons()[0].split(": ", 1)[1]
+            problem = problem or _unusable(file, settings, field, array, reason)
+        else:
+            if problem is not None:
+                raise problem
+
+
+def _unusable(
+    file: LogFile, settings: StreamSettings, field: Field, array: pa.Array, reason: str
+) -> DataError:
+    first = array[0].as_py()
+    shown = first.decode("utf-8", "backslashreplace")[:60] if first else ""
+    own = settings.columns.get(field.name, field.name)
+    return DataError(
+        f"{file.stream}: column {own!r} of {file.name} cannot be read as {field.name}: "
+        f"none of the first {len(array)} rows has a good value ({reason}; the first is "
+        f"{shown!r}): check `{file.stream}.columns` and `timestamp_unit`"
+    )

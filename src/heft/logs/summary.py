@@ -1,5 +1,6 @@
 """The Quarantine artifact: the rejected rows, and what became of all others."""
 
+import gzip
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -44,8 +45,9 @@ def write_quarantine(
         span: the span that was read.
     """
     counts = Counter(counts)  # Beam's coders hand back a plain dict
+    members = [lines for _, lines in sorted(rejected)] or [gzip.compress(b"", mtime=0)]
     with tf.io.gfile.GFile(f"{uri}/quarantine.jsonl.gz", "wb") as handle:
-        for _, lines in sorted(rejected):
+        for lines in members:
             handle.write(lines)
     streams = {name: _stream(name, counts, plan) for name in sorted(plan.read)}
     splits = {name: counts[SPLIT, name] for name in features.SPLITS if counts[SPLIT, name]}

@@ -1,0 +1,165 @@
+"""Bad input is said in one sentence, before anything is written."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from heft.errors import DataError
+from heft.logs import LogsSettings, StreamSettings, input_fingerprint, preflight
+from tests.unit.logs.logbook import put, put_shop, shop
+
+Log = dict[str, list[dict[str, Any]]]
+
+
+def _without(stream: str, column: str) -> Callable[[Log], None]:
+    def change(log: Log) -> None:
+        log[stream] = [{k: v for k, v in row.items() if k != column} for row in log[stream]]
+
+    return change
+
+
+def _all(stream: str, column: str, value: Any) -> Callable[[Log], None]:
+    def change(log: Log) -> None:
+        log[stream] = [row | {column: value} for row in log[stream]]
+
+    return change
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl.gz", ".parquet"])
+def test_a_good_log_passes(tmp_path: Path, suffix: str) -> None:
+    looked = preflight(LogsSettings(root=str(put_shop(tmp_path, shop(), suffix, span=3))))
+    assert looked.span == 3
+    assert looked.files == {"impressions": 2, "clicks": 1, "conversions": 1, "catalogue": 1}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            _without("impressions", "query"),
+            (r"impressions: column 'query' is not in impressions/span-1/part-0\S+, which has "
+            r"\['device', 'impression_id'.*`impressions.columns`"),
+        ),
+        (_without("clicks", "impression_id"), r"clicks: column 'impression_id' is not in"),
+        (_without("catalogue", "title"), r"catalogue: column 'title' is not in"),
+        (_all("impressions", "position", "first"), r"impressions: column 'position' of"),
+        (_all("clicks", "timestamp", "2024-01-01"), (r"clicks: column 'timestamp' of.*'iso'|"
+         r"clicks: column 'timestamp' of.*timestamp_unit")),
+        (_without("impressions", "device"), r"column 'device' is named in `categorical`"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_column_is_named(
+    tmp_path: Path, suffix: str, change: Callable[[Log], None], message: str
+) -> None:
+    log = shop()
+    change(log)
+    settings = LogsSettings(root=str(put_shop(tmp_path, log, suffix)), categorical=("device",))
+    with pytest.raises(DataError, match=message) as caught:
+        preflight(settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_number_where_dates_were_announced(
+    tmp_path: Path,
+) -> None:
+    root = str(put_shop(tmp_path, shop(), ".parquet"))
+    iso = StreamSettings(path="impressions/span-{SPAN}/*", timestamp_unit="iso")
+    with pytest.raises(DataError, match="is int64, expected ISO 8601 text"):
+        preflight(LogsSettings(root=root, impressions=iso))
+
+
+def test_a_missing_root_span_or_stream(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'/nowhere' is not a folder"):
+        preflight(LogsSettings(root="/nowhere"))
+    with pytest.raises(DataError, match=r"no files match impressions\.path"):
+        preflight(LogsSettings(root=str(tmp_path)))
+    put_shop(tmp_path, shop(), span=7)
+    with pytest.raises(DataError, match=r"span=8 is not there: .* has the spans 7"):
+        preflight(LogsSettings(root=str(tmp_path), span=8))
+    with pytest.raises(DataError, match=r"grades: no files match .*set `grades: null`"):
+        preflight(LogsSettings(root=str(tmp_path), grades=StreamSettings(path="grades/*")))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("a.csv", b""), ("a.csv", b"\n\n"), ("a.jsonl", b""), ("_SUCCESS", b"x"),
+     ("a.csv", b"impression_id,request_id,item_id,query,position,timestamp\n")],
+)  # fmt: skip
+def test_an_empty_span(tmp_path: Path, name: str, data: bytes) -> None:
+    put_shop(tmp_path, {k: v for k, v in shop().items() if k != "impressions"})
+    put(tmp_path, f"impressions/span-1/{name}", data)
+    with pytest.raises(DataError, match="hold no rows|no files match"):
+        preflight(LogsSettings(root=str(tmp_path)))
+
+
+def test_an_empty_parquet_file(tmp_path: Path) -> None:
+    put_shop(tmp_path, shop(), ".parquet")
+    for path in (tmp_path / "impressions/span-1").iterdir():
+        pq.write_table(pq.read_table(path).slice(0, 0), path)
+    with pytest.raises(DataError, match="impressions: the 2 files for span 1 .* hold no rows"):
+        preflight(LogsSettings(root=str(tmp_path)))
+
+
+def test_a_damaged_or_unknown_file(tmp_path: Path) -> None:
+    put_shop(tmp_path, shop(), ".parquet")
+    path = put(tmp_path, "clicks/span-1/zz.parquet", b"PAR1 and no more")
+    with pytest.raises(DataError, match=r"clicks: clicks/span-1/zz.parquet cannot be read"):
+        preflight(LogsSettings(root=str(tmp_path)))
+    path.rename(path.with_suffix(".xlsx"))
+    with pytest.raises(DataError, match=r"cannot tell the format of clicks/span-1/zz.xlsx"):
+        preflight(LogsSettings(root=str(tmp_path)))
+
+
+def test_latest_is_the_highest_number_not_the_last_name(tmp_path: Path) -> None:
+    put_shop(tmp_path, shop(), span=9)
+    put_shop(tmp_path, shop(), span=10)
+    assert preflight(LogsSettings(root=str(tmp_path))).span == 10
+    assert preflight(LogsSettings(root=str(tmp_path), span=9)).span == 9
+
+
+def test_a_column_of_decimals_or_categories_is_fine(tmp_path: Path) -> None:
+    put_shop(tmp_path, shop(), ".parquet")
+    path = tmp_path / "impressions/span-1/part-0.parquet"
+    table = pq.read_table(path)
+    for name, kind in (("query", pa.dictionary(pa.int32(), pa.string())), ("position", pa.int8())):
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, table.column(name).cast(kind))
+    pq.write_table(table, path)
+    assert preflight(LogsSettings(root=str(tmp_path))).files["impressions"] == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"splits": {"tune": 0.5, "natural": 0.5}}, "leave nothing to train on"),
+        ({"clicks": None}, "conversions are attributed to clicks"),
+        ({"impressions": {"path": "x", "columns": {"positon": "rank"}}}, "positon"),
+        ({"numeric": ("query",)}, "'query' is a text column and cannot be numeric"),
+        ({"categorical": ("a",), "numeric": ("a",)}, "in both"),
+        ({"click_widow": 3}, "click_widow"),
+    ],
+)
+def test_settings_that_contradict_themselves(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        LogsSettings.model_validate({"root": "logs", **settings})
+
+
+def test_the_fingerprint_follows_content_and_nothing_else(tmp_path: Path) -> None:
+    settings = LogsSettings(root=str(put_shop(tmp_path / "a", shop())))
+    first = input_fingerprint(settings)
+    elsewhere = LogsSettings(root=str(put_shop(tmp_path / "b", shop())))
+    assert input_fingerprint(elsewhere) == first
+    path = tmp_path / "a/clicks/span-1/part-0.jsonl"
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"i4", b"i5", 1))
+    assert input_fingerprint(settings) != first
+    path.write_bytes(data)
+    assert input_fingerprint(settings) == first
+    put_shop(tmp_path / "a", shop(), span=2)
+    assert input_fingerprint(settings) != first
