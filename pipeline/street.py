@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,11 @@ def _as_heft_error(error: Exception, node: str, log_path: Path) -> HeftError:
         if isinstance(cause, HeftError):
             return cause
         cause = cause.__cause__ or cause.__context__
-    first = str(error).strip().splitlines()[:1]
+    logging.getLogger(__name__).error("%s failed", node, exc_info=error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    # Some engines put a heading first and what happened last.
+    what = f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") else lines[0]
     return HeftError(
-        f"{node} failed: {type(error).__name__}: {first[0] if first else ''}\n"
+        f"{node} failed: {type(error).__name__}: {what}\n"
         f"The whole log is in {log_path}; run again to go on from this node."
     )

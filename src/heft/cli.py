@@ -21,7 +21,6 @@ app = typer.Typer(
     add_completion=False,
 )
 _out = Console(highlight=False)
-_err = Console(stderr=True, highlight=False)
 
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the engines' logs.")]
 RunsDir = Annotated[Path, typer.Option("--runs", help="Folder that holds all runs.")]
@@ -33,10 +32,10 @@ def main() -> None:
     try:
         app()
     except HeftError as error:
-        _err.print(f"[bold red]error:[/] {_plain(error)}", soft_wrap=True)
+        _err().print(f"[bold red]error:[/] {_plain(error)}", soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        _err.print("interrupted; the finished nodes are kept, run again to go on")
+        _err().print("interrupted; the finished nodes are kept, run again to go on")
         sys.exit(130)
 
 
@@ -148,6 +147,11 @@ def predict(
     for row in sorted(range(len(title)), key=lambda i: -float(answers["ctcvr"][i])):
         table.add_row(title[row], *(f"{float(values[row]):.4f}" for values in answers.values()))
     _out.print(table)
+
+
+def _err() -> Console:
+    # Made when it is needed: `quiet` puts another sys.stderr in place.
+    return Console(stderr=True, highlight=False)
 
 
 def _run_folder(run: Path, runs: Path) -> Path:

@@ -69,7 +69,8 @@ def preprocess(inputs: dict[str, tf.Tensor | tf.SparseTensor], settings: Transfo
         outputs[column] = _dense(inputs[column], 0)
     for column in (f.OBSERVATION, f.CONVERSION_DELAY):
         outputs[column] = _dense(inputs[column], -1.0)
-    if f.PROPENSITY in inputs:
+    # A schema inferred from a log without propensities gives them no number's type.
+    if f.PROPENSITY in inputs and inputs[f.PROPENSITY].dtype == tf.float32:
         outputs[f.PROPENSITY] = _dense(inputs[f.PROPENSITY], 0.0)
     request = _dense(inputs[f.REQUEST_ID], "")
     outputs[f.REQUEST_KEY] = tf.strings.to_hash_bucket_fast(request, 2**62)
@@ -141,13 +142,17 @@ def _trigrams(text: tf.Tensor) -> tf.RaggedTensor:
 
 def _shared(left: tf.RaggedTensor, right: tf.RaggedTensor) -> tf.Tensor:
     """How many distinct values two ragged rows have in common, (batch,) float32."""
-    common = tf.sets.intersection(left.to_sparse(), right.to_sparse())
-    return tf.cast(tf.sets.size(common), tf.float32)
+    return _set_sizes(tf.sets.intersection(left.to_sparse(), right.to_sparse()))
 
 
 def _distinct(values: tf.RaggedTensor) -> tf.Tensor:
     sparse = values.to_sparse()
-    return tf.cast(tf.sets.size(tf.sets.intersection(sparse, sparse)), tf.float32)
+    return _set_sizes(tf.sets.intersection(sparse, sparse))
+
+
+def _set_sizes(sets: tf.SparseTensor) -> tf.Tensor:
+    # tf.sets.size forgets that there is one number per row.
+    return tf.reshape(tf.cast(tf.sets.size(sets), tf.float32), [-1])
 
 
 def transformed_features(output: tft.TFTransformOutput) -> list[Feature]:

@@ -10,6 +10,7 @@ from heft.importance.base import Debiaser, Estimator, ImportanceData
 from heft.importance.combine import Weights, attention, combine, effective_sample_size, plain_pairs
 from heft.importance.el2n import El2n
 from heft.importance.examination import Examination, from_pairs, from_shuffled_pages
+from heft.importance.examination_posterior import ExaminationPosterior
 from heft.importance.inverse_propensity import InversePropensity
 from heft.importance.label_quality import LabelQuality
 from heft.importance.proxy import OutOfFoldProxy, ProxyTrace
@@ -21,6 +22,7 @@ __all__ = [
     "El2n",
     "Estimator",
     "Examination",
+    "ExaminationPosterior",
     "ImportanceData",
     "ImportanceSettings",
     "InversePropensity",

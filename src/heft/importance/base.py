@@ -23,6 +23,8 @@ class ImportanceData:
         position: (n,) int64 from 1; 0 where unknown.
         propensity: (n,) float32 in (0, 1]; NaN where not logged.
         pair: (n,) int64, the same number for the same query and item.
+        examined: (n,) bool, rows that are known to have been examined, such as
+            clicked ones when the label is the conversion; none where left out.
         observed: (n,) in (0, 1], the probability that a positive could be seen
             (examination, say). `with_observed` sets it; ones where nothing is known.
     """
@@ -33,6 +35,7 @@ class ImportanceData:
     position: Array
     propensity: Array
     pair: Array
+    examined: Array | None = None
     observed: Array | None = None
 
     def __post_init__(self) -> None:
@@ -45,7 +48,7 @@ class ImportanceData:
                 )
         if rows and not np.isin(self.label, (0, 1)).all():
             odd = self.label[~np.isin(self.label, (0, 1))][0]
-            raise DataError(f"label={odd!r}: expected 0 or 1")
+            raise DataError(f"label={odd}: expected 0 or 1")
         if not np.isfinite(self.features).all():
             column = int(np.argwhere(~np.isfinite(self.features))[0][1])
             raise DataError(
@@ -64,6 +67,10 @@ class ImportanceData:
         if self.observed is None:
             return np.ones(len(self), np.float32)
         return self.observed.astype(np.float32)
+
+    def known_examined(self) -> Array:
+        """(n,) bool."""
+        return np.zeros(len(self), bool) if self.examined is None else self.examined
 
     def take(self, rows: Array) -> "ImportanceData":
         """The samples at `rows` (indices or a mask)."""

@@ -17,6 +17,9 @@ __all__ = ["OutOfFoldProxy", "ProxyTrace", "fold_of"]
 
 Array = np.ndarray
 
+_STEPS_PER_EPOCH = 100
+_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: spreads consecutive seeds
+
 
 @dataclass(frozen=True)
 class ProxyTrace:
@@ -41,7 +44,8 @@ class OutOfFoldProxy:
         folds: at least 2; groups are dealt to folds by hash.
         epochs: at least 1.
         hidden: width of the hidden layer.
-        batch_size: rows per step.
+        batch_size: most rows per step; small data takes smaller steps, so that
+            an epoch has about a hundred.
         random_state: seed of initialisation, order and folds.
     """
 
@@ -70,7 +74,7 @@ class OutOfFoldProxy:
         Raises:
             DataError: the training part of a fold lacks one of the two labels.
         """
-        if self._last is not None and self._last[0] is data:
+        if self._last is not None and _same(self._last[0], data):
             return self._last[1]
         features = _standardise(data.features)
         fold = fold_of(data.group, self.folds, self.random_state)
@@ -81,11 +85,12 @@ class OutOfFoldProxy:
             held, used = fold == k, fold != k
             _check_labels(data.label[used], k)
             model = self._build(features.shape[1], data.label[used].mean(), k)
-            model.fit(features[used], target[used], self.batch_size, epochs=1, verbose=0)
+            step = int(np.clip(used.sum() // _STEPS_PER_EPOCH, 32, self.batch_size))
+            model.fit(features[used], target[used], step, epochs=1, verbose=0)
             early[held] = _predict(model, features[held])
             if self.epochs > 1:
                 rest = self.epochs - 1
-                model.fit(features[used], target[used], self.batch_size, epochs=rest, verbose=0)
+                model.fit(features[used], target[used], step, epochs=rest, verbose=0)
             final[held] = _predict(model, features[held])
         self._last = (data, ProxyTrace(early, final))
         return self._last[1]
@@ -106,10 +111,16 @@ class OutOfFoldProxy:
 
 def fold_of(group: Array, folds: int, seed: int = 0) -> Array:
     """(n,) in [0, folds): the same fold for all rows of a group, by hash of its key."""
-    key = np.asarray(group).astype(np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
+    key = np.asarray(group).astype(np.uint64) + np.uint64(seed * _GOLDEN % 2**64)
     key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return ((key ^ (key >> np.uint64(31))) % np.uint64(folds)).astype(np.int64)
+
+
+def _same(left: ImportanceData, right: ImportanceData) -> bool:
+    """Whether both are the same samples, observed with the same probability."""
+    shared = left.features is right.features and left.label is right.label
+    return shared and np.array_equal(left.observation(), right.observation())
 
 
 def _observed_loss(target: tf.Tensor, logit: tf.Tensor) -> tf.Tensor:

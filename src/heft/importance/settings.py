@@ -13,9 +13,13 @@ class ImportanceSettings(Settings):
     """Which estimators, and how their scores become weights.
 
     Attributes:
-        debias: how examination is known: the logged `propensity` column, an
-            estimate, or no correction.
-        variance_power, aggregate, minimum_propensity: see `InversePropensity`.
+        debias: `examination_posterior` and `inverse_propensity` correct for
+            position, `none` does not.
+        propensity: of examination: an estimate, or the logged `propensity` column.
+        minimum_shuffled_clicks: with fewer clicks on shuffled pages than this,
+            examination is estimated from repeated query-item pairs instead.
+        variance_power, aggregate: of `InversePropensity`.
+        minimum_propensity: propensities below are raised to it.
         quality, value: exponent by estimator name; 0 computes and reports a
             score without using it.
         clip, minimum_ess: see `combine`.
@@ -24,7 +28,11 @@ class ImportanceSettings(Settings):
             for the report.
     """
 
-    debias: Literal["estimated", "logged", "none"] = "estimated"
+    debias: Literal["examination_posterior", "inverse_propensity", "none"] = (
+        "examination_posterior"
+    )
+    propensity: Literal["estimated", "logged"] = "estimated"
+    minimum_shuffled_clicks: int = Field(2000, ge=1)
     variance_power: float = Field(1.0, ge=0)
     aggregate: bool = False
     minimum_propensity: float = Field(0.02, gt=0, le=1)

@@ -11,6 +11,7 @@ from heft.errors import DataError
 from heft.importance.base import ImportanceData
 from heft.importance.combine import Weights, attention, combine, plain_pairs
 from heft.importance.examination import Examination, from_pairs, from_shuffled_pages
+from heft.importance.examination_posterior import ExaminationPosterior
 from heft.importance.inverse_propensity import InversePropensity
 from heft.importance.proxy import OutOfFoldProxy
 from heft.importance.registry import create
@@ -53,6 +54,7 @@ def importance_data(columns: Columns, features: Array, task: str) -> ImportanceD
         position=columns[f.POSITION],
         propensity=np.where(propensity == 0, np.nan, propensity),
         pair=pair,
+        examined=columns[f.CLICK] == 1 if task != f.CTR else None,
     )
 
 
@@ -66,13 +68,11 @@ def estimate_examination(
     """
     if settings.debias == "none":
         return Examination(np.ones(1), 0, "none")
-    if settings.debias == "logged":
+    if settings.propensity == "logged":
         return _logged(train)
-    if shuffled is not None and len(shuffled[f.CLICK]):
-        try:
-            return from_shuffled_pages(shuffled[f.POSITION], shuffled[f.CLICK])
-        except DataError:
-            pass  # too few clicks there: the log itself says more
+    enough = settings.minimum_shuffled_clicks
+    if shuffled is not None and shuffled[f.CLICK].sum() >= enough:
+        return from_shuffled_pages(shuffled[f.POSITION], shuffled[f.CLICK])
     return from_pairs(train.position, train.label, train.pair)
 
 
@@ -80,18 +80,15 @@ def weigh_task(
     data: ImportanceData, examination: Examination, settings: ImportanceSettings
 ) -> TaskWeights:
     """All estimators the settings name, combined into pairs for the training split."""
-    debias = _debiaser(examination, settings).fit(data)
-    seen = data.with_observed(debias.propensity(data))
     proxy = OutOfFoldProxy(settings.folds, settings.epochs, random_state=settings.seed)
+    debias = _debiaser(examination, settings, proxy).fit(data)
+    seen = data.with_observed(debias.propensity(data))
     exponents = {**settings.quality, **settings.value}
     scores = {name: create(name, proxy=proxy).fit(seen).score(seen) for name in exponents}
     factors = [attention(scores[name], data.label, power) for name, power in exponents.items()]
+    pairs = plain_pairs(data.label) if settings.debias == "none" else debias.pairs(data)
     weights = combine(
-        _debias_pairs(debias, data, settings),
-        data.label,
-        factors,
-        clip=settings.clip,
-        minimum_ess=settings.minimum_ess,
+        pairs, data.label, factors, clip=settings.clip, minimum_ess=settings.minimum_ess
     )
     return TaskWeights(weights, scores)
 
@@ -99,9 +96,15 @@ def weigh_task(
 def weigh_tune(
     data: ImportanceData, examination: Examination, settings: ImportanceSettings
 ) -> TaskWeights:
-    """The debias pair alone: what early stopping watches is the target, not the attention."""
-    debias = _debiaser(examination, settings).fit(data)
-    pairs = _debias_pairs(debias, data, settings)
+    """The inverse propensity pair alone.
+
+    What early stopping watches is the target: no attention, and nothing that
+    rests on a proxy model.
+    """
+    if settings.debias == "none":
+        pairs = plain_pairs(data.label)
+    else:
+        pairs = _inverse(examination, settings).fit(data).pairs(data)
     return TaskWeights(combine(pairs, data.label, [], minimum_ess=0.0), {})
 
 
@@ -139,19 +142,21 @@ def extremes(weights: Weights, how_many: int, distinct: Array) -> tuple[Array, A
     )
 
 
-def _debiaser(examination: Examination, settings: ImportanceSettings) -> InversePropensity:
+def _debiaser(
+    examination: Examination, settings: ImportanceSettings, proxy: OutOfFoldProxy
+) -> ExaminationPosterior | InversePropensity:
+    if settings.debias == "examination_posterior":
+        return ExaminationPosterior(proxy, examination, settings.minimum_propensity)
+    return _inverse(examination, settings)
+
+
+def _inverse(examination: Examination, settings: ImportanceSettings) -> InversePropensity:
     return InversePropensity(
-        examination=examination,
+        examination,
         minimum=settings.minimum_propensity,
         variance_power=settings.variance_power,
         aggregate=settings.aggregate,
     )
-
-
-def _debias_pairs(
-    debias: InversePropensity, data: ImportanceData, settings: ImportanceSettings
-) -> Array:
-    return plain_pairs(data.label) if settings.debias == "none" else debias.pairs(data)
 
 
 def _logged(train: ImportanceData) -> Examination:
@@ -159,8 +164,8 @@ def _logged(train: ImportanceData) -> Examination:
     missing = int((~np.isfinite(train.propensity)).sum())
     if missing:
         raise DataError(
-            f"debias: logged needs a propensity in every row, received {missing} rows without; "
-            "map the column, or use debias: estimated"
+            f"propensity: logged needs one in every row, received {missing} rows without; "
+            "map the column, or use propensity: estimated"
         )
     total = np.bincount(train.position, weights=train.propensity)[1:]
     shown = np.bincount(train.position)[1:]

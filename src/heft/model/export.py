@@ -7,11 +7,11 @@ of shape (batch,).
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_transform as tft
 
 from heft import features as f
 from heft.model.losses import log_ctcvr
@@ -34,6 +34,7 @@ class ServedModel(tf.Module):
         encoder: for texts that the table does not hold.
         table: for those it does.
         transform: Transform's layer.
+        raw_spec: the parsing spec of the columns that it takes.
         sizes: the columns the network reads.
         examination: (positions,) relative examination; `[1.0]` for a control,
             whose click head already holds the average position.
@@ -46,6 +47,7 @@ class ServedModel(tf.Module):
         encoder: TextEncoder,
         table: TextTable,
         transform: Callable[[Tensors], Tensors],
+        raw_spec: dict[str, Any],
         sizes: InputSizes,
         examination: np.ndarray,
         reference_position: int,
@@ -54,18 +56,20 @@ class ServedModel(tf.Module):
         self.core = core
         self.encoder = encoder
         self.transform = transform
+        self.raw_spec = raw_spec
         self.sizes = sizes
         self.queries = tf.Variable(table.queries, trainable=False, name="queries")
         self.titles = tf.Variable(table.titles, trainable=False, name="titles")
         self.examination = tf.constant(examination, tf.float32)
         self.reference_position = reference_position
 
-    def predict(self, raw: Tensors, position: tf.Tensor | None = None) -> Tensors:
-        """Predictions for raw columns; `position` (batch,) int64, 0 where unknown."""
-        columns = self.transform({k: v for k, v in raw.items() if k != f.POSITION})
+    def predict(self, columns: Tensors, position: tf.Tensor | None = None) -> Tensors:
+        """Predictions for raw columns (batch,); `position` (batch,) int64, 0 where unknown."""
+        query, title = columns[f.QUERY], columns[f.TITLE]
+        columns = self.transform(_as_raw(columns, self.raw_spec))
         inputs = {
-            "query_vector": self._vectors(raw[f.QUERY], columns[f.QUERY_ID], self.queries),
-            "title_vector": self._vectors(raw[f.TITLE], columns[f.TITLE_ID], self.titles),
+            "query_vector": self._vectors(query, columns[f.QUERY_ID], self.queries),
+            "title_vector": self._vectors(title, columns[f.TITLE_ID], self.titles),
             "dense": tf.stack([columns[name] for name in self.sizes.dense], axis=1),
         }
         inputs |= {name: columns[name] for name in self.sizes.categorical}
@@ -102,16 +106,12 @@ class ServedModel(tf.Module):
 
 
 def export(
-    served: ServedModel,
-    transform_output: tft.TFTransformOutput,
-    transform_settings: TransformSettings,
-    path: str | Path,
+    served: ServedModel, transform_settings: TransformSettings, path: str | Path
 ) -> None:
     """Writes `served` as a SavedModel with both signatures.
 
     Args:
         served: the model with everything it needs.
-        transform_output: whose raw schema the `examples` signature parses.
         transform_settings: the columns a client sends.
         path: a folder that does not exist yet.
     """
@@ -124,25 +124,21 @@ def export(
 
     @tf.function(input_signature=[named])
     def serve_columns(raw: Tensors) -> Tensors:
-        return served.predict(_as_raw(raw, spec))
+        return served.predict(raw)
 
-    spec = transform_output.raw_feature_spec()
-    needed = {name: spec[name] for name in columns} | _position(spec)
+    spec = served.raw_spec
+    needed = {name: spec[name] for name in (*columns, f.POSITION) if name in spec}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
     def serve_examples(examples: tf.Tensor) -> Tensors:
         raw = tf.io.parse_example(examples, needed)
         position = _flat(raw.pop(f.POSITION), 0) if f.POSITION in raw else None
         flat = {name: _flat(raw[name], _default(dtype)) for name, dtype in columns.items()}
-        return served.predict(_as_raw(flat, spec), position)
+        return served.predict(flat, position)
 
     archive.add_endpoint("serving_default", serve_columns)
     archive.add_endpoint("examples", serve_examples)
     archive.write_out(str(path), verbose=False)
-
-
-def _position(spec: dict[str, object]) -> dict[str, object]:
-    return {f.POSITION: spec[f.POSITION]} if f.POSITION in spec else {}
 
 
 def _default(dtype: tf.DType) -> str | float:
@@ -158,7 +154,7 @@ def _flat(values: tf.Tensor | tf.SparseTensor, default: str | float) -> tf.Tenso
     return tf.reshape(values, [-1])
 
 
-def _as_raw(columns: Tensors, spec: dict[str, object]) -> Tensors:
+def _as_raw(columns: Tensors, spec: dict[str, Any]) -> Tensors:
     """Columns (batch,) in the form that Transform's graph was built with."""
     raw: Tensors = {}
     for name, values in columns.items():

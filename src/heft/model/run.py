@@ -73,9 +73,16 @@ def train_and_export(
         trained = _train(name, train_paths, tune_paths, table, sizes, settings, run.log_dir)
         histories[name] = trained.history
         served = ServedModel(
-            trained.core, encoder, table, layer, sizes, curve, settings.reference_position
+            trained.core,
+            encoder,
+            table,
+            layer,
+            transform_output.raw_feature_spec(),
+            sizes,
+            curve,
+            settings.reference_position,
         )
-        export(served, transform_output, transform_settings, path)
+        export(served, transform_settings, path)
     (Path(run.log_dir) / HISTORY_FILE).write_text(json.dumps(histories, indent=1))
 
 
