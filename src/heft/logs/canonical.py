@@ -36,7 +36,7 @@ class Faults:
     @property
     def good(self) -> np.ndarray:
         """Boolean (rows,): rows nothing is wrong with."""
-        return self._code == 0
+        return np.equal(self._code, 0)
 
     def reasons(self) -> dict[int, str]:
         """Row → reason, for the faulty rows."""

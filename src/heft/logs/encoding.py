@@ -97,7 +97,7 @@ def write_shard(table: pa.Table, columns: Sequence[Column], path: str) -> int:
             arrays = {column.name: _feature(rows.column(column.name), column) for column in present}
             for example in encode_examples(arrays).to_pylist():
                 writer.write(example)
-    return table.num_rows
+    return int(table.num_rows)
 
 
 def _feature(values: pa.ChunkedArray, column: Column) -> pa.Array:

@@ -85,7 +85,7 @@ def resolve_span(settings: LogsSettings) -> int:
     pattern = settings.impressions.path
     if "{SPAN}" not in pattern:
         return 0 if settings.span == "latest" else settings.span
-    spans = {span for _, _, span in _matches(settings, pattern)}
+    spans = {span for _, _, span in _matches(settings, pattern) if span is not None}
     if not spans:
         raise DataError(
             f"no files match impressions.path={pattern!r} under {settings.root}: "

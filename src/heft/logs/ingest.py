@@ -12,7 +12,8 @@ from typing import Any
 import apache_beam as beam
 import tensorflow as tf
 from apache_beam import pvalue
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.transforms.combiners import ToList
 
 from heft.errors import DataError, GateError
 from heft.logs.fields import STREAMS
@@ -87,12 +88,12 @@ def _build(
     )
     plan = (
         read[FACTS]
-        | "AllFacts" >> beam.combiners.ToList()
+        | "AllFacts" >> ToList()
         | "Plan" >> beam.Map(make_plan, settings).with_output_types(Plan)
     )
     catalogue = (
         read[ITEMS]
-        | "AllItems" >> beam.combiners.ToList()
+        | "AllItems" >> ToList()
         | "Catalogue" >> beam.ParDo(MergeCatalogue()).with_outputs(FACTS, main=ITEMS)
     )
     # A bucket without rows writes its empty shards, so that every split has all.

@@ -175,7 +175,7 @@ def json_types(block: Block, wanted: Sequence[str], rows: int = 100) -> dict[str
             if value is not None:
                 kinds[name].add(type(value))
     types = {
-        frozenset(): pa.string(), frozenset({str}): pa.string(), 
+        frozenset(): pa.string(), frozenset({str}): pa.string(),
         frozenset({bool}): pa.bool_(), frozenset({int}): pa.int64(), frozenset({float}): pa.float64(),
         frozenset({int, float}): pa.float64(),
     }  # fmt: skip

@@ -146,9 +146,11 @@ class WriteBucket(beam.DoFn):
         items = _unpacked([catalogue]) if catalogue else None
         if plan.read.get(fields.GRADES):
             yield self._write_graded(bucket, streams.get(fields.GRADES, []), items)
-        tables = {stream: self._table(stream, streams.get(stream, [])) for stream in _JOINED}
+        impressions, clicks, conversions = (
+            self._table(stream, streams.get(stream, [])) for stream in _JOINED
+        )
         joined = attribution.join_bucket(
-            *(tables[stream] for stream in _JOINED),
+            impressions, clicks, conversions,
             self._settings.click_window, self._settings.conversion_window,
         )  # fmt: skip
         yield self._write_splits(bucket, joined, items, plan, plan.splits)
@@ -254,7 +256,7 @@ def _packed(table: pa.Table) -> bytes:
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def _unpacked(blobs: Iterable[bytes]) -> pa.Table:
