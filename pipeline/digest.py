@@ -70,7 +70,7 @@ def _with_parents(name: str) -> Iterator[str]:
 
 
 def _find(name: str) -> Path | None:
-    base = _ROOT / "src" if name.split(".")[0] == "heft" else _ROOT
+    base = _ROOT / "src" if name.split(".", maxsplit=1)[0] == "heft" else _ROOT
     place = base.joinpath(*name.split("."))
     for candidate in (place.with_suffix(".py"), place / "__init__.py"):
         if candidate.is_file():

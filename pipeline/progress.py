@@ -95,10 +95,9 @@ def _metrics_table(facts: dict[str, Any]) -> Table:
     comparison = parse_facts(facts).comparison
     views = comparison.views if comparison else {}
     for view, names in _METRICS.items():
-        metrics = views[view].metrics if view in views else {}
         for name in names:
-            if name in metrics:
-                found = metrics[name]
+            found = views[view].metric(name) if view in views else None
+            if found is not None:
                 interval = f"{_figure(found.low, '+')} … {_figure(found.high, '+')}"
                 table.add_row(
                     view, name, _figure(found.weighted), _figure(found.control),

@@ -23,7 +23,9 @@ class BlessedBefore(ResolverStrategy):
         """Keys `model`, `model_blessing` and `candidate`, each with one artifact or none."""
         candidate = max(artifact.id for artifact in input_dict["candidate"])
         blessings = {
-            blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY): blessing
+            blessing.get_int_custom_property(
+                constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY
+            ): blessing
             for blessing in input_dict["model_blessing"]
             if blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
         }

@@ -1,19 +1,16 @@
 """A run on this machine: LocalDagRunner, SQLite metadata, progress node by node."""
 
 import datetime
-import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 from tfx.orchestration.local import local_dag_runner, runner_utils
-from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.orchestration.pipeline import RunOptions
+from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
 __all__ = ["NodeDone", "StreetRunner", "artifacts_of"]
@@ -97,7 +94,10 @@ def artifacts_of(store: Any, execution_id: int) -> dict[str, metadata_store_pb2.
     """The first output artifact of an execution under each key."""
     outputs = {}
     for event in store.get_events_by_execution_ids([execution_id]):
-        if event.type in (metadata_store_pb2.Event.OUTPUT, metadata_store_pb2.Event.INTERNAL_OUTPUT):
+        if event.type in (
+            metadata_store_pb2.Event.OUTPUT,
+            metadata_store_pb2.Event.INTERNAL_OUTPUT,
+        ):
             [artifact] = store.get_artifacts_by_id([event.artifact_id])
             outputs.setdefault(event.path.steps[0].key, artifact)
     return outputs

@@ -88,7 +88,9 @@ def _simulate(config: PipelineConfig, run_dir: Path, console: Console) -> None:
     settings = config.simulate
     assert settings is not None
     out = Path(config.logs.root)
-    made_by = settings.model_dump(mode="json") | {"source": source_digest("heft.simulate.simulation")}
+    made_by = settings.model_dump(mode="json") | {
+        "source": source_digest("heft.simulate.simulation")
+    }
     marker = out / "made_by.json"
     if marker.is_file() and json.loads(marker.read_text()) == made_by:
         return

@@ -75,9 +75,8 @@ class RestTransport:
 
     def _ask(self, method: str, url: str, body: bytes | None = None) -> dict[str, Any]:
         try:
-            response = self._pool.request(
-                method, url, body=body, headers={**self._pool.headers, "Content-Type": "application/json"}
-            )  # fmt: skip
+            headers = {**self._pool.headers, "Content-Type": "application/json"}
+            response = self._pool.request(method, url, body=body, headers=headers)
         except urllib3.exceptions.MaxRetryError as error:
             raise self._unanswered(error.reason or error) from error
         except urllib3.exceptions.HTTPError as error:

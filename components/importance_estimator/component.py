@@ -1,8 +1,8 @@
 """ImportanceEstimator: what each training sample is worth."""
 
-from tfx.types import Channel, channel, standard_artifacts
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.types import Channel, channel, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from components.artifacts import SampleImportance, TextEmbeddings

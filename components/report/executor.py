@@ -26,10 +26,7 @@ class Executor(BaseExecutor):
         pushed = given["pushed_model"]
         blessed = evaluator.ARTIFACT_PROPERTY_BLESSED_KEY
         sources = Sources(
-            **{
-                name: given[name].uri
-                for name in ("quarantine", "embeddings", "importance")
-            },
+            **{name: given[name].uri for name in ("quarantine", "embeddings", "importance")},
             model_run=given["model_run"].uri,
             evaluation=given["evaluation"].uri,
             verdict=given["verdict"].uri,

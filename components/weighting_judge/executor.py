@@ -41,7 +41,9 @@ class Executor(BaseExecutor):
             artifact_utils.get_single_uri(output_dict["verdict"]),
         )
         evaluator = artifact_utils.get_single_instance(input_dict["evaluator_blessing"])
-        evaluator_blessed = evaluator.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY)
+        evaluator_blessed = evaluator.get_int_custom_property(
+            constants.ARTIFACT_PROPERTY_BLESSED_KEY
+        )
         blessed = bool(evaluator_blessed) and comparison.verdict.outcome != "harmed"
         _stamp(artifact_utils.get_single_instance(output_dict["blessing"]), model, blessed)
 

@@ -30,7 +30,7 @@ def make_app(registry: Registry, pool: Executor, max_request_bytes: int) -> web.
         try:
             work = await _route(request, registry)
             body, status = await asyncio.get_running_loop().run_in_executor(pool, work), 200
-        except Exception as error:  # noqa: BLE001 every fault has a status and a body
+        except Exception as error:
             problem = from_exception(error)
             body = json.dumps({"error": problem.message}).encode()
             status = problem.http_status

@@ -44,7 +44,7 @@ def add_services(server: grpc.aio.Server, registry: Registry, pool: Executor) ->
 async def _answer(pool: Executor, context: Context, work: Callable[[], Answer]) -> Answer:
     try:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
-    except Exception as error:  # noqa: BLE001 every fault has a status
+    except Exception as error:
         problem = from_exception(error)
     await context.abort(problem.code, problem.message)
     raise AssertionError("abort raises")

@@ -141,7 +141,7 @@ class ModelStore:
         self._note(version, VersionState("LOADING"))
         try:
             servable = Servable(path, version)
-        except Exception as error:  # noqa: BLE001 whatever a broken folder makes TensorFlow say
+        except Exception as error:
             status = from_exception(error)
             self._broken[version] = fingerprint
             self._note(version, VersionState("END", status.code, status.message))
@@ -153,7 +153,7 @@ class ModelStore:
         self._note(version, VersionState("AVAILABLE"))
 
     def _move_labels(self) -> None:
-        """A label moves once the version it moves to is served, and stays where it was till then."""
+        """A label moves once the version it moves to is served; till then it stays."""
         labels = {}
         for label, version in self.config.version_labels.items():
             target = version if version in self._now.versions else self._now.labels.get(label)
@@ -226,7 +226,7 @@ class Registry:
             try:
                 self.poll()
                 told = ""
-            except Exception as error:  # noqa: BLE001 serve on with what is loaded; say it once
+            except Exception as error:
                 if str(error) != told:
                     logger.warning("polling failed: %s", error)
                 told = str(error)

@@ -66,7 +66,7 @@ def simulate(
     from heft.simulate import SimulationSettings
     from heft.simulate import simulate as run_simulation
 
-    values = {"source": source, "data": str(data) if data else None}
+    values: dict[str, Any] = {"source": source, "data": str(data) if data else None}
     values |= {"sessions": sessions, "seed": seed, **_pairs(set_ or [])}
     try:
         settings = SimulationSettings.model_validate(values)
@@ -82,7 +82,9 @@ def simulate(
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Argument(help="A YAML file, such as pipeline/configs/demo.yaml.")],
+    config: Annotated[
+        Path, typer.Argument(help="A YAML file, such as pipeline/configs/demo.yaml.")
+    ],
     runs: RunsDir = Path("runs"),
     name: Annotated[str | None, typer.Option(help="Name of the run, if not the config's.")] = None,
     set_: Annotated[

@@ -92,7 +92,9 @@ def write_columns(columns: Mapping[str, np.ndarray], path: str | Path) -> int:
         names.append(name)
     batch = pa.RecordBatch.from_arrays(arrays, names)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    options = tf.io.TFRecordOptions("GZIP" if str(path).endswith(".gz") else "", compression_level=1)
+    options = tf.io.TFRecordOptions(
+        "GZIP" if str(path).endswith(".gz") else "", compression_level=1
+    )
     encoded = RecordBatchToExamplesEncoder().encode(batch)
     with tf.io.TFRecordWriter(str(path), options) as writer:
         for example in encoded:

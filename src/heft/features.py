@@ -9,8 +9,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 __all__ = [
-    "CVR", "CTR", "LOGGED", "OOV", "TASKS", "Column", "Role", "categorical_id", "label_of",
-    "logged_columns", "negative_weight", "numeric_value", "positive_weight", "score_column",
+    "CTR",
+    "CVR",
+    "LOGGED",
+    "OOV",
+    "TASKS",
+    "Column",
+    "Role",
+    "categorical_id",
+    "label_of",
+    "logged_columns",
+    "negative_weight",
+    "numeric_value",
+    "positive_weight",
+    "score_column",
 ]  # fmt: skip
 
 
@@ -78,7 +90,7 @@ LOGGED: tuple[Column, ...] = (
     Column(PRICE, float, Role.NUMERIC, None, "from the catalogue, shop currency"),
     Column(CLICK, int, Role.LABEL, 0, "1 if clicked within the click window"),
     Column(CONVERSION, int, Role.LABEL, 0, "1 if converted within the conversion window"),
-    Column(CONVERSION_DELAY, float, Role.TIME, -1.0, "seconds from click to conversion, -1 if none"),
+    Column(CONVERSION_DELAY, float, Role.TIME, -1.0, "seconds from the click, -1 if none"),
     Column(CONVERSION_VALUE, float, Role.LABEL, 0.0, "shop currency"),
     Column(OBSERVATION, float, Role.TIME, 0.0,
            "seconds a conversion could have been seen: from the click (impression, if none) "

@@ -38,7 +38,9 @@ class TransformSettings(Settings):
     minimum_count: int = Field(5, ge=1)
 
 
-def preprocess(inputs: dict[str, tf.Tensor | tf.SparseTensor], settings: TransformSettings) -> Tensors:
+def preprocess(
+    inputs: dict[str, tf.Tensor | tf.SparseTensor], settings: TransformSettings
+) -> Tensors:
     """The preprocessing_fn: model inputs, labels and the keys that later nodes need.
 
     Args:

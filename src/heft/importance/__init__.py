@@ -1,9 +1,9 @@
 """What each training sample is worth.
 
-    from heft.importance import ImportanceData, InversePropensity, LabelQuality
+from heft.importance import ImportanceData, InversePropensity, LabelQuality
 
-    quality = LabelQuality(random_state=7).fit(data).score(data)
-    pairs = InversePropensity().fit(data).pairs(data)
+quality = LabelQuality(random_state=7).fit(data).score(data)
+pairs = InversePropensity().fit(data).pairs(data)
 """
 
 from heft.importance.base import Debiaser, Estimator, ImportanceData

@@ -52,7 +52,7 @@ class ImportanceData:
         if not np.isfinite(self.features).all():
             column = int(np.argwhere(~np.isfinite(self.features))[0][1])
             raise DataError(
-                f"feature column {column} holds NaN or infinity: fill missing values before weighing"
+                f"feature column {column} holds NaN or infinity: fill missing values first"
             )
 
     def __len__(self) -> int:
@@ -82,18 +82,22 @@ class ImportanceData:
 class Estimator(Protocol):
     """A score per sample; higher means worth more."""
 
-    def fit(self, data: ImportanceData) -> Self: ...
+    def fit(self, data: ImportanceData) -> Self:
+        """Learns what scoring needs."""
 
-    def score(self, data: ImportanceData) -> Array: ...
+    def score(self, data: ImportanceData) -> Array:
+        """(n,) float32."""
 
 
 @runtime_checkable
 class Debiaser(Protocol):
     """A weight pair per sample: what the sample says once its bias is taken out."""
 
-    def fit(self, data: ImportanceData) -> Self: ...
+    def fit(self, data: ImportanceData) -> Self:
+        """Learns the bias."""
 
-    def pairs(self, data: ImportanceData) -> Array: ...
+    def pairs(self, data: ImportanceData) -> Array:
+        """(n, 2): w⁺ and w⁻."""
 
 
 def check_fitted(estimator: object, attribute: str) -> None:

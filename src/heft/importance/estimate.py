@@ -85,7 +85,9 @@ def proxy_features(columns: Columns, table: TextTable, names: list[str]) -> Arra
     distinct, index = np.unique(pairs, axis=0, return_inverse=True)
     interaction = TextInteraction.from_reduction(table.reduction)
     parts = [
-        np.asarray(interaction([_rows(table.queries, chunk[:, 0]), _rows(table.titles, chunk[:, 1])]))
+        np.asarray(
+            interaction([_rows(table.queries, chunk[:, 0]), _rows(table.titles, chunk[:, 1])])
+        )
         for chunk in np.array_split(distinct, max(1, len(distinct) // 16_384))
     ]
     text = np.concatenate(parts)[index.ravel()]
@@ -113,7 +115,9 @@ def _write(columns: Columns, results: dict[str, TaskWeights], uri: str) -> None:
         write_columns({n: v[part] for n, v in columns.items()}, Path(uri) / name)
 
 
-def _samples(columns: Columns, result: TaskWeights, how_many: int) -> dict[str, list[dict[str, Any]]]:
+def _samples(
+    columns: Columns, result: TaskWeights, how_many: int
+) -> dict[str, list[dict[str, Any]]]:
     """The heaviest and lightest samples, one per query and title; texts by id."""
     pair = columns[f.QUERY_ID] * 2**32 + columns[f.TITLE_ID]
     heaviest, lightest = extremes(result.weights, how_many, pair)

@@ -28,9 +28,7 @@ class ImportanceSettings(Settings):
             for the report.
     """
 
-    debias: Literal["examination_posterior", "inverse_propensity", "none"] = (
-        "examination_posterior"
-    )
+    debias: Literal["examination_posterior", "inverse_propensity", "none"] = "examination_posterior"
     propensity: Literal["estimated", "logged"] = "estimated"
     minimum_shuffled_clicks: int = Field(2000, ge=1)
     variance_power: float = Field(1.0, ge=0)

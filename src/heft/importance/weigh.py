@@ -1,6 +1,5 @@
 """The weighing step over a run's examples: scores, pairs, and what to report of them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,7 +193,7 @@ def _quantiles(scores: Array, label: Array) -> dict[str, Any]:
     } | {"points": points}
 
 
-def _first_distinct(order: Sequence[int], distinct: Array, how_many: int) -> Array:
+def _first_distinct(order: Array, distinct: Array, how_many: int) -> Array:
     chosen: list[int] = []
     seen: set[int] = set()
     for row in order:

@@ -176,8 +176,8 @@ def json_types(block: Block, wanted: Sequence[str], rows: int = 100) -> dict[str
                 kinds[name].add(type(value))
     types = {
         frozenset(): pa.string(), frozenset({str}): pa.string(),
-        frozenset({bool}): pa.bool_(), frozenset({int}): pa.int64(), frozenset({float}): pa.float64(),
-        frozenset({int, float}): pa.float64(),
+        frozenset({bool}): pa.bool_(), frozenset({int}): pa.int64(),
+        frozenset({float}): pa.float64(), frozenset({int, float}): pa.float64(),
     }  # fmt: skip
     return {n: types[frozenset(k)] for n, k in kinds.items() if frozenset(k) in types}
 

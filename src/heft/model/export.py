@@ -16,7 +16,6 @@ import tensorflow as tf
 from heft import features as f
 from heft.model.losses import log_ctcvr
 from heft.model.network import InputSizes
-from heft.model.settings import ModelSettings
 from heft.text.encoder import TextEncoder
 from heft.text.table import TextTable
 from heft.transform import TransformSettings
@@ -105,9 +104,7 @@ class ServedModel(tf.Module):
         return tf.ensure_shape(vectors, [None, table.shape[1]])
 
 
-def export(
-    served: ServedModel, transform_settings: TransformSettings, path: str | Path
-) -> None:
+def export(served: ServedModel, transform_settings: TransformSettings, path: str | Path) -> None:
     """Writes `served` as a SavedModel with both signatures.
 
     Args:

@@ -20,6 +20,7 @@ class TableLookup(keras.layers.Layer):
         self._initial = table
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the table a weight that is not trained."""
         initial = keras.initializers.get(lambda shape, dtype=None: tf.constant(self._initial))
         self.table = self.add_weight(
             shape=self._initial.shape, initializer=initial, trainable=False, name="table"
@@ -48,6 +49,7 @@ class TextInteraction(keras.layers.Layer):
         return cls(parts, name="text_interaction")
 
     def build(self, input_shape: object) -> None:
+        """Makes the projections weights that are not trained."""
         self._means, self._components = {}, {}
         for name, projection in self._projections.items():
             self._means[name] = self._constant(f"{name}_mean", projection.mean)

@@ -99,7 +99,10 @@ def _tower(
 ) -> keras.KerasTensor:
     hidden = inputs
     for depth, width in enumerate(settings.hidden):
-        hidden = layers.Dense(width, activation="relu", name=f"{name}_{depth}")(hidden)
+        penalty = keras.regularizers.L2(settings.l2)
+        hidden = layers.Dense(
+            width, activation="relu", kernel_regularizer=penalty, name=f"{name}_{depth}"
+        )(hidden)
         if settings.dropout:
             hidden = layers.Dropout(settings.dropout, name=f"{name}_dropout_{depth}")(hidden)
     bias = keras.initializers.Constant(_logit(rate))

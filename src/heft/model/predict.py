@@ -57,7 +57,9 @@ def predict_columns(
     return {name: answers[name].numpy() for name in (f.CTR, f.CVR, f.CTCVR)}
 
 
-def _tensor(name: str, given: list[str] | None, other: Any, dtype: tf.DType, rows: int) -> tf.Tensor:
+def _tensor(
+    name: str, given: list[str] | None, other: Any, dtype: tf.DType, rows: int
+) -> tf.Tensor:
     if given is not None:
         return tf.constant(given, dtype)
     if other is None:

@@ -135,7 +135,9 @@ def _train(
 
 def _expand(patterns: Sequence[str]) -> list[str]:
     """Shards by name order; TFX hands over patterns that end in an asterisk."""
-    paths = sorted(str(p) for pattern in patterns for p in Path(pattern).parent.glob(Path(pattern).name))
+    paths = sorted(
+        str(p) for pattern in patterns for p in Path(pattern).parent.glob(Path(pattern).name)
+    )
     if not paths:
         raise TrainingError(f"no examples match {list(patterns)}")
     return paths

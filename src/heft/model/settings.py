@@ -15,7 +15,7 @@ class ModelSettings(Settings):
         dropout: after each hidden layer, in [0, 1).
         categorical_width: embedding width of a categorical column; 0 leaves
             the columns out.
-        l2: penalty on categorical embeddings.
+        l2: penalty on the towers' kernels and on categorical embeddings.
         cvr_weight: weight of the conversion loss beside the click loss.
         epochs: most passes over the training split.
         patience: epochs without a better tune loss before training stops and
@@ -29,7 +29,7 @@ class ModelSettings(Settings):
     hidden: tuple[int, ...] = (64, 32)
     dropout: float = Field(0.1, ge=0, lt=1)
     categorical_width: int = Field(4, ge=0)
-    l2: float = Field(1e-4, ge=0)
+    l2: float = Field(1e-3, ge=0)
     cvr_weight: float = Field(1.0, ge=0)
     epochs: int = Field(4, ge=1)
     patience: int = Field(2, ge=1)

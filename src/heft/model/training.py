@@ -6,7 +6,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from heft.errors import TrainingError
 from heft.model.inputs import dataset

@@ -9,7 +9,7 @@ from heft.simulate.judgements import Judgements, checked, need_columns, need_fil
 
 __all__ = ["read_pairs"]
 
-_TEXT = {name: str for name in ("query", "title", "item_id", "category", "brand")}
+_TEXT = dict.fromkeys(("query", "title", "item_id", "category", "brand"), str)
 
 
 def read_pairs(folder: Path) -> Judgements:

@@ -48,7 +48,9 @@ def test_the_variance_power_has_less_variance_than_the_plain_pair(power):
 
 @settings(deadline=None, max_examples=50)
 @given(
-    st.lists(st.tuples(st.integers(1, 6), st.booleans(), st.integers(0, 3)), min_size=2, max_size=40),
+    st.lists(
+        st.tuples(st.integers(1, 6), st.booleans(), st.integers(0, 3)), min_size=2, max_size=40
+    ),
     st.floats(0, 2),
     st.booleans(),
 )
@@ -58,7 +60,9 @@ def test_only_a_click_may_be_a_negative_amount_of_a_negative(rows, power, aggreg
         np.zeros((len(rows), 1), np.float32), click.astype(int), np.arange(len(rows)), position,
         np.full(len(rows), np.nan, np.float32), pair,
     )  # fmt: skip
-    pairs = InversePropensity(THETA, variance_power=power, aggregate=aggregate).fit(data).pairs(data)
+    pairs = (
+        InversePropensity(THETA, variance_power=power, aggregate=aggregate).fit(data).pairs(data)
+    )
     assert np.isfinite(pairs).all()
     assert (pairs[:, 0] >= 0).all()
     assert pairs.sum(axis=1).mean() == pytest.approx(1.0)

@@ -5,7 +5,15 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from heft.errors import ConfigError, DataError, NotFittedError
-from heft.importance import El2n, Estimator, ImportanceData, LabelQuality, OutOfFoldProxy, create, names
+from heft.importance import (
+    El2n,
+    Estimator,
+    ImportanceData,
+    LabelQuality,
+    OutOfFoldProxy,
+    create,
+    names,
+)
 from heft.importance.proxy import fold_of
 
 from .conftest import make_data
@@ -48,7 +56,9 @@ def test_a_click_low_on_the_page_is_no_worse_a_click():
     biased = ImportanceData(
         data.features, seen, data.group, data.position, data.propensity, data.pair
     )
-    quality = LabelQuality().fit(biased.with_observed(observed)).score(biased.with_observed(observed))
+    quality = (
+        LabelQuality().fit(biased.with_observed(observed)).score(biased.with_observed(observed))
+    )
     clicked = seen == 1
     by_position = [quality[clicked & (data.position == p)].mean() for p in (1, 4)]
     assert by_position[1] == pytest.approx(by_position[0], abs=0.05)

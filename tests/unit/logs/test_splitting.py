@@ -51,7 +51,7 @@ def test_a_request_never_straddles_two_splits(rows: list[Any], chunks: int) -> N
         first[request] = min(first.get(request, time), time)
         shuffled[request] = shuffled.get(request, False) or random
     assert all(len(places) == 1 for places in by_request.values())
-    counts = {name: 0 for name in IMPRESSION_SPLITS}
+    counts = dict.fromkeys(IMPRESSION_SPLITS, 0)
     for places in by_request.values():
         counts[IMPRESSION_SPLITS[places.pop()]] += 1
     assert plan.requests == {name: count for name, count in counts.items() if count}

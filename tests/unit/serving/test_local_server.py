@@ -204,7 +204,7 @@ _values = st.recursive(
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     key=st.sampled_from(["instances", "inputs"]),
-    value=_values | st.fixed_dictionaries({name: _values for name in COLUMNS}),
+    value=_values | st.fixed_dictionaries(dict.fromkeys(COLUMNS, _values)),
 )
 def test_no_json_makes_the_server_fail(server: Server, key: str, value: Any) -> None:
     body = json.dumps({key: [value] if key == "instances" else value}).encode()
