@@ -3,7 +3,6 @@
 import os
 from typing import Any
 
-import tensorflow_data_validation as tfdv
 from tfx.components.statistics_gen import stats_artifact_utils
 from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.types import artifact_utils
@@ -12,6 +11,7 @@ from tfx.utils import io_utils
 
 from heft import anomalies
 from heft import features as f
+from heft.tfdv import tfdv
 
 
 class Executor(BaseExecutor):

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
-from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from heft.errors import DataError
+from heft.wire import encode_examples
 
 __all__ = ["Feature", "iterate_columns", "read_columns", "shard_paths", "write_columns"]
 
@@ -74,38 +74,26 @@ def write_columns(columns: Mapping[str, np.ndarray], path: str | Path) -> int:
     """Writes columns as one TFRecord shard of `tf.Example`s, gzipped if `path` ends in .gz.
 
     Floats are written as float32, integers as int64. A NaN float means that
-    the feature is absent in that row.
+    the feature is absent in that row. The same columns give the same bytes.
 
     Returns:
         Rows written.
     """
-    arrays, names = [], []
-    for name, values in columns.items():
-        if values.dtype.kind == "f":
-            values = values.astype(np.float32)
-            array = pa.array(values, pa.float32(), mask=np.isnan(values))
-        elif values.dtype.kind in "iub":
-            array = pa.array(values.astype(np.int64), pa.int64())
-        else:
-            array = pa.array(values, pa.large_binary())
-        arrays.append(_as_lists(array))
-        names.append(name)
-    batch = pa.RecordBatch.from_arrays(arrays, names)
+    arrays = {name: _as_arrow(values) for name, values in columns.items()}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    options = tf.io.TFRecordOptions(
-        "GZIP" if str(path).endswith(".gz") else "", compression_level=1
-    )
-    encoded = RecordBatchToExamplesEncoder().encode(batch)
+    compression = "GZIP" if str(path).endswith(".gz") else ""
+    options = tf.io.TFRecordOptions(compression, compression_level=1)
+    encoded = encode_examples(arrays)
     with tf.io.TFRecordWriter(str(path), options) as writer:
         for example in encoded:
-            writer.write(example)
-    return batch.num_rows
+            writer.write(example.as_py())
+    return len(encoded)
 
 
-def _as_lists(array: pa.Array) -> pa.LargeListArray:
-    """One-element lists; a null becomes a null list, which an Example leaves out."""
-    valid = np.asarray(array.is_valid())
-    offsets = np.concatenate([[0], np.cumsum(valid)]).astype(np.int64)
-    # A null offset marks the list that starts there as null.
-    starts = pa.array(offsets, mask=np.append(~valid, False))
-    return pa.LargeListArray.from_arrays(starts, array.drop_null())
+def _as_arrow(values: np.ndarray) -> pa.Array:
+    if values.dtype.kind == "f":
+        floats = values.astype(np.float32)
+        return pa.array(floats, pa.float32(), mask=np.isnan(floats))
+    if values.dtype.kind in "iub":
+        return pa.array(values.astype(np.int64), pa.int64())
+    return pa.array(values, pa.binary())

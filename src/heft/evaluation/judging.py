@@ -52,12 +52,24 @@ def judge_models(
     return comparison
 
 
-def predict_examples(model: tf.Module, paths: list[str]) -> dict[str, Array]:
-    """`ctr`, `cvr` and `ctcvr` of every example in `paths`, each (rows,), in order."""
+def predict_examples(
+    model: tf.Module, paths: list[str], *, with_position: bool = True
+) -> dict[str, Array]:
+    """`ctr`, `cvr` and `ctcvr` of every example in `paths`, each (rows,), in order.
+
+    Args:
+        model: a SavedModel with an `examples` signature.
+        paths: gzipped TFRecord shards.
+        with_position: predict for the position that was logged, else for the
+            reference position of the model.
+    """
     signature = model.signatures["examples"]
     batches = []
     for path in paths:
-        rows = tf.data.TFRecordDataset(path, compression_type="GZIP").batch(BATCH)
+        rows = tf.data.TFRecordDataset(path, compression_type="GZIP")
+        if not with_position:
+            rows = rows.map(lambda row: tf.py_function(_without_position, [row], tf.string))
+        rows = rows.batch(BATCH)
         batches += [{k: v.numpy() for k, v in signature(examples=batch).items()} for batch in rows]
     return {
         name: np.concatenate([b[name] for b in batches]).astype(np.float64)
@@ -72,7 +84,18 @@ def read_verdict(uri: str) -> Comparison:
 
 def _predict_all(path: str, uris: Mapping[str, str]) -> dict[str, dict[str, Array]]:
     model = tf.saved_model.load(path)
-    return {view: predict_examples(model, shard_paths(uri)) for view, uri in uris.items()}
+    # On shuffled pages items are ranked by attractiveness: the weighted model must
+    # not profit from knowing where an item stood.
+    return {
+        view: predict_examples(model, shard_paths(uri), with_position=view != f.SHUFFLED)
+        for view, uri in uris.items()
+    }
+
+
+def _without_position(serialised: tf.Tensor) -> bytes:
+    example = tf.train.Example.FromString(serialised.numpy())
+    example.features.feature.pop(f.POSITION, None)
+    return example.SerializeToString()
 
 
 def _view(

@@ -71,7 +71,9 @@ def ratio(numerator: float, denominator: float) -> float:
 class _Ranked:
     """Labels and scores in score order, and how to bring row weights into it."""
 
-    def __init__(self, label: Values, score: Values, descending: bool, probability: bool = False) -> None:
+    def __init__(
+        self, label: Values, score: Values, descending: bool, probability: bool = False
+    ) -> None:
         y, s = checked(label, score, probability)
         self.order = np.argsort(-s if descending else s, kind="stable")
         self.label, self.score = y[self.order], s[self.order]

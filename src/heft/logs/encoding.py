@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from heft import features
 from heft.features import Column, Role
-from heft.logs.wire import encode_examples
+from heft.wire import encode_examples
 
 __all__ = [
     "example_columns",

@@ -29,7 +29,7 @@ class ModelSettings(Settings):
     hidden: tuple[int, ...] = (64, 32)
     dropout: float = Field(0.1, ge=0, lt=1)
     categorical_width: int = Field(4, ge=0)
-    l2: float = Field(1e-3, ge=0)
+    l2: float = Field(1e-2, ge=0)
     cvr_weight: float = Field(1.0, ge=0)
     epochs: int = Field(4, ge=1)
     patience: int = Field(2, ge=1)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heft.logs.wire import encode_examples
+from heft.wire import encode_examples
 
 _int64 = st.integers(-(2**63), 2**63 - 1)
 _float32 = st.floats(width=32)
