@@ -1,17 +1,23 @@
 """Raw impressions, and the real tf.Transform graph over them."""
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Sequence
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 from apache_beam.options.pipeline_options import PipelineOptions
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform import beam as tft_beam
-from tensorflow_transform.tf_metadata import dataset_metadata
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 
 from heft import features as f
 from heft.transform import TransformSettings, preprocess
@@ -66,29 +72,56 @@ def example(row: Row) -> bytes:
     return proto.SerializeToString()
 
 
-def analyse(
-    rows: Sequence[Row], settings: TransformSettings, folder: Path
-) -> tft.TFTransformOutput:
-    """What Transform learns from `rows`, written to `folder`."""
+QUERIES = ("cordless drill", "garden hose", "led bulb", "café lamp")
+TITLES = (
+    "Cordless Drill, 18 V",
+    "50 ft. Garden Hose",
+    "LED Light Bulb",
+    "Café Table Lamp",
+    "Hammer",
+)
+PRICES = (10.0, 20.0, 40.0, 80.0, None, 0.0, -5.0)
+SETTINGS = TransformSettings(minimum_count=3)
+
+
+def shop_rows() -> list[Row]:
+    """Every query with every title and every price; one rare brand."""
+    rows = [
+        impression(
+            number, query, title, price=price,
+            category=("tools", "garden")[number % 2], brand=("acme", "zeta", "")[number % 3],
+        )
+        for number, (query, title, price) in enumerate(product(QUERIES, TITLES, PRICES))
+    ]  # fmt: skip
+    rows[0][f.BRAND] = "seen once"
+    return rows
+
+
+@cache
+def shop_graph() -> tft.TFTransformOutput:
+    """What Transform learns from `shop_rows`; analysed once a session, as it takes seconds."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
     metadata = dataset_metadata.DatasetMetadata(schema())
     data = [
         {x.name: [] if row.get(x.name) is None else [row[x.name]] for x in schema().feature}
-        for row in rows
+        for row in shop_rows()
     ]
     with (
         beam.Pipeline(options=PipelineOptions(beam_args())) as pipeline,
-        tft_beam.Context(temp_dir=str(folder / "temp")),
+        tft_beam.Context(temp_dir=f"{folder}/temp"),
     ):
         graph = (
             pipeline | beam.Create(data),
             metadata,
-        ) | tft_beam.AnalyzeDataset(lambda inputs: preprocess(inputs, settings))
-        _ = graph | tft_beam.WriteTransformFn(str(folder / "output"))
-    return tft.TFTransformOutput(str(folder / "output"))
+        ) | tft_beam.AnalyzeDataset(lambda inputs: preprocess(inputs, SETTINGS))
+        _ = graph | tft_beam.WriteTransformFn(f"{folder}/output")
+    metadata_io.write_metadata(metadata, f"{folder}/output/{tft.TFTransformOutput.RAW_METADATA_DIR}")
+    return tft.TFTransformOutput(f"{folder}/output")
 
 
-def transformed(output: tft.TFTransformOutput, rows: Sequence[Row]) -> dict[str, tf.Tensor]:
+def transformed(rows: Sequence[Row]) -> dict[str, np.ndarray]:
     """`rows` through Transform's graph: columns (rows,)."""
+    output = shop_graph()
     raw = tf.io.parse_example([example(row) for row in rows], output.raw_feature_spec())
-    columns: dict[str, tf.Tensor] = output.transform_features_layer()(raw)
-    return columns
+    return {name: x.numpy() for name, x in output.transform_features_layer()(raw).items()}
