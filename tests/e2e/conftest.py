@@ -1,0 +1,81 @@
+"""One real run of the street, made once and shared by all tests beside this file."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Small, but every node is real. The tolerance lets the model through whatever
+# so few sessions say of weighting; that the gate shuts is tested on its own.
+CONFIG = """
+name: small
+seed: 3
+simulate: {source: builtin, sessions: 1500}
+logs:
+  root: "{run}/logs"
+  grades: {path: "grades/*"}
+  categorical: [device]
+schema_dir: SCHEMA
+slices: [device]
+importance: {folds: 2, epochs: 2}
+model: {epochs: 2}
+evaluation: {tolerance: 1.0, bootstrap: {resamples: 100}}
+thresholds: {minimum_ctr_auc: 0.5, calibration: [0.3, 3.0]}
+serving_check: {rows: 40, latency_requests: 10}
+"""
+
+NODE = re.compile(r"✓ (\w+)\s+(cached|[\d.]+s)")
+
+
+@dataclass(frozen=True)
+class Street:
+    """A finished run and what it printed."""
+
+    config: Path
+    runs: Path
+    printed: str
+
+    @property
+    def folder(self) -> Path:
+        return self.runs / "small"
+
+    @property
+    def summary(self) -> dict:
+        return json.loads((self.folder / "summary.json").read_text())
+
+    @property
+    def version(self) -> Path:
+        [version] = (self.folder / "serving" / "heft").iterdir()
+        return version
+
+    def again(self, tree: Path = ROOT) -> dict[str, str]:
+        """Runs once more on the code in `tree`; node → `cached` or its seconds."""
+        return dict(NODE.findall(heft("run", self.config, "--runs", self.runs, tree=tree)))
+
+
+def heft(*arguments: object, tree: Path = ROOT) -> str:
+    """Runs the command on the code in `tree`; returns what it printed."""
+    environment = os.environ | {"PYTHONPATH": f"{tree / 'src'}:{tree}", "COLUMNS": "160"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-m", "heft.cli", *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=tree, env=environment, capture_output=True, text=True, timeout=540, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Street:
+    folder = tmp_path_factory.mktemp("street")
+    config = folder / "small.yaml"
+    config.write_text(CONFIG.replace("SCHEMA", str(ROOT / "pipeline/schema/clicks")))
+    printed = heft("run", config, "--runs", folder / "runs")
+    return Street(config, folder / "runs", printed)

@@ -1,0 +1,122 @@
+"""Logs in, a judged, checked and pushed model out; then everything a user does with it."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.client import Client
+
+from .conftest import NODE, ROOT, Street, heft
+
+pytestmark = pytest.mark.xdist_group("street")
+
+NODES = {
+    "LogExampleGen", "StatisticsGen", "ImportSchemaGen", "AnomalyGate", "Transform",
+    "TextEmbedder", "ImportanceEstimator", "WeightedTrainer", "Evaluator", "WeightingJudge",
+    "ServingValidator", "Pusher", "ReportGen",
+}  # fmt: skip
+
+
+def test_a_run_prints_a_line_per_node_and_nothing_of_the_engines(street: Street):
+    assert {node for node, _ in NODE.findall(street.printed)} == NODES
+    for noise in ("WARNING", "I0000", "Traceback", "tensorflow:"):
+        assert noise not in street.printed
+    for said in ("rows read", "effective sample size", "graded", "natural", "blessed", "report"):
+        assert said in street.printed
+
+
+def test_the_summary_accounts_for_every_row(street: Street):
+    summary = street.summary
+    made = json.loads((street.folder / "logs" / "simulation.json").read_text())["counts"]
+    streams = summary["streams"]
+    assert streams["impressions"]["read"] == made["impressions"]
+    assert streams["clicks"]["read"] == made["clicks"]
+    assert streams["conversions"]["read"] == made["conversions"]
+    for stream in streams.values():
+        elsewhere = sum(stream["unattributed"].values())
+        assert stream["read"] == (
+            stream["written"] + elsewhere + stream["duplicates"] + stream["quarantined"]
+        )
+    logged = sum(rows for split, rows in summary["rows"]["splits"].items() if split != "graded")
+    assert logged == streams["impressions"]["written"]
+    assert summary["rows"]["splits"]["graded"] == made["graded_pairs"]
+
+
+def test_the_summary_has_what_programs_need(street: Street):
+    summary = street.summary
+    assert set(summary["seconds"]) == NODES
+    assert summary["distinct_texts"]["queries"] > 100
+    rows = summary["rows"]["splits"]["train"]
+    assert all(0 < ess <= rows for ess in summary["ess"].values())
+    for model in ("weighted", "control"):
+        assert 0.4 < summary["metrics"][model]["graded"]["ctr_auc"] < 1
+    assert summary["blessed"] and summary["pushed"]
+    assert Path(summary["model_path"]) == street.version
+
+
+def test_the_report_stands_alone_and_says_the_verdict(street: Street):
+    page = (street.folder / "report" / "index.html").read_text()
+    assert street.summary["verdict"]["sentence"].split(":")[0] in page
+    assert not re.search(r"(src|href)=[\"']https?:", page)
+
+
+def test_the_pushed_model_answers_as_heft_predict_does(street: Street, tmp_path: Path):
+    titles = ["Velora wireless headphones black", "garden hose 20 m", "zqx unheard-of gadget"]
+    arguments = [x for title in titles for x in ("--title", title)]
+    printed = heft("predict", street.folder, "--query", "wireless headphones", *arguments)
+    said = {t: float(re.search(re.escape(t) + r"\s*│\s*([\d.]+)", printed)[1]) for t in titles}
+    port = tmp_path / "ports.json"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "serving.local_server", "--model-name", "heft",
+         "--model-base-path", str(street.version.parent), "--rest-port", "0",
+         "--grpc-port", "0", "--port-file", str(port), "--until-stdin-closes"],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        server.stdout.readline()
+        rest = json.loads(port.read_text())["rest"]
+        columns = {
+            "query": ["wireless headphones"] * 3, "title": titles, "category": [""] * 3,
+            "brand": [""] * 3, "device": [""] * 3, "price": [0.0] * 3,
+        }  # fmt: skip
+        answers = Client(f"http://127.0.0.1:{rest}").predict(columns)
+    finally:
+        server.communicate(timeout=30)
+    assert answers["ctr"] == pytest.approx([said[t] for t in titles], abs=1e-4)
+    assert answers["ctcvr"] == pytest.approx(answers["ctr"] * answers["cvr"], rel=1e-4)
+    assert said[titles[0]] > said[titles[1]]
+
+
+def test_a_second_run_does_no_work_again_and_says_the_same(street: Street):
+    before = street.summary
+    assert set(street.again().values()) == {"cached"}
+    after = street.summary
+    for changing in ("created", "seconds"):
+        before.pop(changing), after.pop(changing)
+    assert after == before
+    assert len(list((street.folder / "serving" / "heft").iterdir())) == 1
+
+
+def test_a_changed_line_runs_again_what_depends_on_it(street: Street, tmp_path: Path):
+    tree = tmp_path / "tree"
+    for part in ("src", "pipeline", "components", "serving"):
+        shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+    combine = tree / "src/heft/importance/combine.py"
+    combine.write_text(combine.read_text() + "\n# One more line.\n")
+    took = street.again(tree)
+    cached = {node for node, seconds in took.items() if seconds == "cached"}
+    assert {"LogExampleGen", "StatisticsGen", "Transform", "TextEmbedder"} <= cached
+    assert "ImportanceEstimator" not in cached
+
+
+def test_rendering_the_report_again_and_in_markdown(street: Street):
+    page = street.folder / "report" / "index.html"
+    page.unlink()
+    assert "index.html" in heft("report", street.folder)
+    assert page.stat().st_size > 20_000
+    assert "AUC" in heft("report", street.folder, "--markdown")
