@@ -1,23 +1,12 @@
 """Data that is not what the schema says stops the run."""
 
-import importlib.util
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from heft.errors import GateError
-
-# TFDV names a class of this module as it is imported; TFX-BSL 1.21 has dropped the
-# module, and only `import tfx` puts a stand-in there. Slices by SQL are not used here.
-_SQL = "tfx_bsl.arrow.sql_util"
-if _SQL not in sys.modules and importlib.util.find_spec(_SQL) is None:
-    sys.modules[_SQL] = ModuleType(_SQL)
-    sys.modules[_SQL].RecordBatchSQLSliceQuery = object  # type: ignore[attr-defined]
-
-import tensorflow_data_validation as tfdv  # noqa: E402
+from heft.tfdv import tfdv
 
 __all__ = ["Anomaly", "check", "find_anomalies"]
 

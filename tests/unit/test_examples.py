@@ -57,7 +57,8 @@ def test_a_nan_is_left_out_of_its_example_and_reads_as_the_default(tmp_path: Pat
     ]
     written = [list(example.features.feature["price"].float_list.value) for example in examples]
     assert written == [[1.5], [], [0.0]]
-    assert read_columns([str(path)], [Feature("price", float, -1.0)])["price"].tolist() == [1.5, -1, 0]
+    free = read_columns([str(path)], [Feature("price", float, -1.0)])
+    assert free["price"].tolist() == [1.5, -1.0, 0.0]
     assert np.isnan(read_columns([str(path)], [Feature("price", float)])["price"][1])
 
 

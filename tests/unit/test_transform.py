@@ -11,14 +11,27 @@ from hypothesis import strategies as st
 
 from heft import features as f
 from heft.transform import lexical_features
-from tests.unit.model.rows import PRICES, QUERIES, TITLES, impression, shop_graph, shop_rows, transformed
+from tests.unit.model.rows import (
+    PRICES,
+    QUERIES,
+    TITLES,
+    impression,
+    shop_graph,
+    shop_rows,
+    transformed,
+)
 
 words = st.sampled_from(
     ["drill", "Drill", "DRILLS", "café", "CAFÉ", "電動", "🔧", "18v", "½", "naïve", "x-1", "ß", "Ǆ"]
 )
 texts = st.one_of(
     st.lists(words, max_size=5).map(" ".join),
-    st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cn", "Co"], exclude_characters="\0"), max_size=12),
+    st.text(
+        st.characters(
+            codec="utf-8", exclude_categories=["Cs", "Cn", "Co"], exclude_characters="\0"
+        ),
+        max_size=12,
+    ),
     st.sampled_from(["", " ", "\t\n ", "--", "é", "e\u0301"]),
 )
 
@@ -53,7 +66,7 @@ in_graph = tf.function(lexical_features, input_signature=[tf.TensorSpec([None], 
 
 
 @settings(deadline=None, max_examples=100)
-@example([("drill", "cordless drill"), ("", ""), ("café", "CAFÉ noir"), ("電動", "電動 drill"), ("", "")])
+@example([("drill", "cordless drill"), ("café", "CAFÉ noir"), ("電動", "電動 drill"), ("", "")])
 @given(st.lists(st.tuples(texts, texts), min_size=1, max_size=12))
 def test_lexical_features_are_those_of_the_reference(pairs: list[tuple[str, str]]) -> None:
     queries, titles = zip(*pairs, strict=True)
@@ -80,7 +93,7 @@ def test_a_price_is_the_z_score_of_its_logarithm_and_zero_where_there_is_none() 
 
 
 def test_texts_have_the_id_of_their_vocabulary_row_or_none() -> None:
-    rows = [*shop_rows(), impression(0, "never asked", "never sold"), impression(1, "", "LED Light Bulb ")]
+    rows = [*shop_rows(), impression(0, "never asked", "never sold"), impression(1, "", "Hammer ")]
     found = transformed(rows)
     for column, vocabulary, key in (
         (f.QUERY_ID, "query_text", f.QUERY),
@@ -88,7 +101,8 @@ def test_texts_have_the_id_of_their_vocabulary_row_or_none() -> None:
     ):
         known = shop_graph().vocabulary_by_name(vocabulary)
         assert sorted(known) == sorted({str(row[key]).encode() for row in shop_rows()})
-        want = [known.index(t.encode()) if (t := row[key]).encode() in known else f.OOV for row in rows]
+        ids = {text: row for row, text in enumerate(known)}
+        want = [ids.get(row[key].encode(), f.OOV) for row in rows]
         assert found[column].tolist() == want
         assert found[column][-2:].tolist() == [f.OOV, f.OOV]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from heft.errors import TrainingError
 from heft.model.inputs import dataset
@@ -55,8 +56,10 @@ def train(
         on_epoch: called with the epoch (from 1) and its logs.
 
     Raises:
-        TrainingError: the loss became NaN or infinite.
+        TrainingError: a split is empty, or the loss became NaN or infinite.
     """
+    _check_rows("train", train_paths)
+    _check_rows("tune", tune_paths)
     keras.utils.set_random_seed(settings.seed)
     core = build_core(table, sizes, settings)
     model = build_training_model(table, core)
@@ -82,6 +85,16 @@ def train(
     history = {k: [float(x) for x in v] for k, v in fitted.history.items()}
     _check_finite(history, settings)
     return Trained(core, history)
+
+
+def _check_rows(split: str, paths: Sequence[str]) -> None:
+    """Keras would fit on nothing, and stop early on nothing, without a word."""
+    first = tf.data.TFRecordDataset(list(paths), compression_type="GZIP").take(1)
+    if not list(first):
+        raise TrainingError(
+            f"the {split} split holds no rows: expected some in {', '.join(paths) or 'no shard'}; "
+            "log more requests, or change logs.splits"
+        )
 
 
 def _check_finite(history: History, settings: ModelSettings) -> None:

@@ -116,7 +116,9 @@ def shop_graph() -> tft.TFTransformOutput:
             metadata,
         ) | tft_beam.AnalyzeDataset(lambda inputs: preprocess(inputs, SETTINGS))
         _ = graph | tft_beam.WriteTransformFn(f"{folder}/output")
-    metadata_io.write_metadata(metadata, f"{folder}/output/{tft.TFTransformOutput.RAW_METADATA_DIR}")
+    metadata_io.write_metadata(
+        metadata, f"{folder}/output/{tft.TFTransformOutput.RAW_METADATA_DIR}"
+    )
     return tft.TFTransformOutput(f"{folder}/output")
 
 
