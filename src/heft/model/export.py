@@ -54,6 +54,10 @@ class ServedModel(tf.Module):
         super().__init__()
         self.core = core
         self.encoder = encoder
+        # Traced once for both texts and both signatures: the graph holds BERT once, not four times.
+        self.encode = tf.function(
+            encoder, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+        )
         self.transform = transform
         self.raw_spec = raw_spec
         self.sizes = sizes
@@ -97,7 +101,7 @@ class ServedModel(tf.Module):
 
         def with_encoded() -> tf.Tensor:
             distinct, index = tf.unique(tf.gather_nd(text, unknown_rows))
-            encoded = tf.gather(self.encoder(distinct), index)
+            encoded = tf.gather(self.encode(distinct), index)
             return tf.tensor_scatter_nd_update(known, unknown_rows, encoded)
 
         vectors = tf.cond(tf.size(unknown_rows) > 0, with_encoded, lambda: known)

@@ -1,0 +1,240 @@
+"""The served model, read back from disk: what it answers is what the pipeline computed."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  registers the tokeniser's ops
+from tensorflow.core.protobuf import saved_model_pb2
+
+from heft import features as f
+from heft.model.export import ServedModel, export
+from heft.model.network import InputSizes, build_core
+from heft.model.settings import ModelSettings
+from heft.text.build import build_table
+from heft.text.encoder import TextEncoder, load_encoder
+from heft.text.settings import TextSettings
+from heft.text.table import TextTable
+from tests.unit.model.rows import (
+    QUERIES,
+    SETTINGS,
+    TITLES,
+    Row,
+    example,
+    impression,
+    shop_graph,
+    transformed,
+)
+
+OUTPUTS = (f.CTR, f.CVR, f.CTCVR)
+CURVE = np.array([1.0, 0.6, 0.3], np.float32)
+TEXT = TextSettings(title_dimensions=3, query_dimensions=2, product_dimensions=3)
+UNSEEN = "solar garden lantern, café style"
+# The ops of TensorFlow Text that every stock TensorFlow Serving image knows.
+TEXT_OPS = {"CaseFoldUTF8", "FastWordpieceTokenizeWithOffsets", "RegexSplitWithOffsets"}
+
+
+@pytest.fixture(scope="module")
+def encoder() -> TextEncoder:
+    return load_encoder(TEXT)
+
+
+@pytest.fixture(scope="module")
+def table(encoder: TextEncoder) -> TextTable:
+    graph = shop_graph()
+    queries = graph.vocabulary_by_name("query_text")
+    titles = graph.vocabulary_by_name("title_text")
+    pairs = np.array([(q, t) for q in range(len(queries)) for t in range(len(titles))])
+    counts = np.arange(1, len(pairs) + 1)
+    return build_table(queries, titles, pairs, counts, TEXT, encoder=encoder)
+
+
+@pytest.fixture(scope="module")
+def sizes() -> InputSizes:
+    graph = shop_graph()
+    rows = {
+        f.categorical_id(name): graph.vocabulary_size_by_name(name) + 1
+        for name in SETTINGS.categorical
+    }
+    return InputSizes(rows, ("price_z",), 0.2, 0.05)
+
+
+@pytest.fixture(scope="module")
+def core(table: TextTable, sizes: InputSizes) -> keras.Model:
+    keras.utils.set_random_seed(3)
+    core = build_core(table, sizes, ModelSettings())
+    rng = np.random.default_rng(3)
+    # Larger weights than the initial ones, so that every input shows in the answer.
+    for weight in core.trainable_weights:
+        weight.assign_add(0.2 * rng.normal(size=weight.shape))
+    return core
+
+
+@pytest.fixture(scope="module")
+def path(
+    table: TextTable, encoder: TextEncoder, core: keras.Model, sizes: InputSizes,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:  # fmt: skip
+    graph = shop_graph()
+    served = ServedModel(
+        core, encoder, table, graph.transform_features_layer(), graph.raw_feature_spec(), sizes,
+        CURVE, 2,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("export") / "1"
+    export(served, SETTINGS, folder)
+    return folder
+
+
+class Reloaded:
+    """The SavedModel as a server has it."""
+
+    def __init__(self, path: Path) -> None:
+        self.model = tf.saved_model.load(str(path))
+
+    def columns(self, rows: list[Row]) -> dict[str, np.ndarray]:
+        strings = (f.QUERY, f.TITLE, *SETTINGS.categorical)
+        named: dict[str, Any] = {n: tf.constant([r[n] for r in rows], tf.string) for n in strings}
+        named[f.PRICE] = tf.constant([row[f.PRICE] for row in rows], tf.float32)
+        return self._numpy(self.model.signatures["serving_default"](**named))
+
+    def examples(self, rows: list[Row]) -> dict[str, np.ndarray]:
+        serialised = tf.constant([example(row) for row in rows], tf.string)
+        return self._numpy(self.model.signatures["examples"](examples=serialised))
+
+    @staticmethod
+    def _numpy(answers: dict[str, tf.Tensor]) -> dict[str, np.ndarray]:
+        assert set(answers) == set(OUTPUTS)
+        assert all(x.dtype == tf.float32 for x in answers.values())
+        return {name: x.numpy() for name, x in answers.items()}
+
+
+@pytest.fixture(scope="module")
+def model(path: Path) -> Reloaded:
+    return Reloaded(path)
+
+
+def _expected(
+    core: keras.Model, sizes: InputSizes, rows: list[Row], query: np.ndarray, title: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The network on given vectors, at the reference position."""
+    columns = transformed(rows)
+    inputs = {
+        "query_vector": query,
+        "title_vector": title,
+        "dense": np.stack([columns[name] for name in sizes.dense], axis=1),
+        **{name: columns[name] for name in sizes.categorical},
+    }
+    ctr, cvr = 1 / (1 + np.exp(-core(inputs, training=False).numpy().astype(np.float64).T))
+    examined = CURVE[1]
+    return {f.CTR: examined * ctr, f.CVR: cvr, f.CTCVR: examined * ctr * cvr}
+
+
+def _agree(found: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> None:
+    for name in OUTPUTS:
+        np.testing.assert_allclose(found[name], want[name], atol=1e-5, err_msg=name)
+
+
+def _at(rows: list[Row], position: int | None) -> list[Row]:
+    return [row | {f.POSITION: position} for row in rows]
+
+
+ROWS = [
+    impression(i, query, title, price=price, brand=brand)
+    for i, (query, title, price, brand) in enumerate(
+        [
+            (QUERIES[0], TITLES[0], 10.0, "acme"),
+            (QUERIES[1], TITLES[4], 80.0, "never seen"),
+            (QUERIES[3], TITLES[3], 0.0, ""),
+            (QUERIES[2], TITLES[1], 20.0, "zeta"),
+        ]
+    )
+]
+
+
+def test_known_texts_take_their_vectors_from_the_table(
+    model: Reloaded, table: TextTable, core: keras.Model, sizes: InputSizes
+) -> None:
+    ids = transformed(ROWS)
+    want = _expected(
+        core, sizes, ROWS, table.queries[ids[f.QUERY_ID]], table.titles[ids[f.TITLE_ID]]
+    )
+    assert np.ptp(want[f.CTR]) > 0.01  # answers that differ, or the test says nothing
+    _agree(model.columns(ROWS), want)
+
+
+def test_an_unknown_text_is_encoded_as_the_pipeline_would_have(
+    model: Reloaded, encoder: TextEncoder, core: keras.Model, sizes: InputSizes
+) -> None:
+    rows = [
+        impression(0, UNSEEN, UNSEEN),
+        impression(1, QUERIES[0], UNSEEN),
+        impression(2, UNSEEN, TITLES[0]),
+        impression(3, QUERIES[1], TITLES[1]),
+        impression(4, UNSEEN, UNSEEN),
+        impression(5, "", "電動ドリル 🔧"),
+    ]
+    # The table as it would be, had the vocabulary held the texts.
+    queries = [row[f.QUERY].encode() for row in rows]
+    titles = [row[f.TITLE].encode() for row in rows]
+    texts = list(dict.fromkeys(queries + titles))
+    whole = build_table(texts, texts, np.array([(0, 0)]), np.ones(1), TEXT, encoder=encoder)
+    at_query, at_title = ([texts.index(text) for text in column] for column in (queries, titles))
+    want = _expected(core, sizes, rows, whole.queries[at_query], whole.titles[at_title])
+    found = model.columns(rows)
+    _agree(found, want)
+    assert found[f.CTR][0] == found[f.CTR][4]
+    nowhere = np.zeros((len(rows), encoder.dim), np.float32)
+    blind = _expected(core, sizes, rows, nowhere, nowhere)
+    assert np.abs(blind[f.CTR] - want[f.CTR]).min() > 1e-4
+
+
+def test_a_row_is_answered_alike_alone_and_among_others(model: Reloaded) -> None:
+    rows = [*ROWS, impression(9, UNSEEN, TITLES[0]), impression(8, "x", UNSEEN)]
+    together = model.columns(rows)
+    alone = [model.columns([row]) for row in rows]
+    for name in OUTPUTS:
+        found = np.concatenate([answer[name] for answer in alone])
+        np.testing.assert_allclose(found, together[name], atol=1e-5)
+
+
+def test_both_signatures_agree_where_no_position_is_given(model: Reloaded) -> None:
+    rows = [*ROWS, impression(9, UNSEEN, UNSEEN)]
+    _agree(model.examples(_at(rows, None)), model.columns(rows))
+
+
+def test_a_position_scales_the_click_by_its_examination_alone(model: Reloaded) -> None:
+    first, third, far, unknown = (model.examples(_at(ROWS, p)) for p in (1, 3, 40, None))
+    for name in (f.CTR, f.CTCVR):
+        np.testing.assert_allclose(third[name], 0.3 * first[name], rtol=1e-5)
+        np.testing.assert_allclose(unknown[name], 0.6 * first[name], rtol=1e-5)
+        np.testing.assert_array_equal(far[name], third[name])
+    np.testing.assert_array_equal(third[f.CVR], first[f.CVR])
+    np.testing.assert_allclose(first[f.CTCVR], first[f.CTR] * first[f.CVR], rtol=1e-4)
+
+
+def test_examples_without_optional_columns_are_those_of_unknown_values(model: Reloaded) -> None:
+    bare = [{f.QUERY: QUERIES[0], f.TITLE: TITLES[0]}]
+    said = [impression(0, QUERIES[0], TITLES[0], price=0.0, category="", brand="", device="")]
+    _agree(model.examples(bare), model.columns(said))
+    missing = model.columns([said[0] | {f.PRICE: float("nan")}])
+    _agree(missing, model.columns(said))
+
+
+def test_a_batch_of_nothing_is_answered_with_nothing(model: Reloaded) -> None:
+    for answers in (model.columns([]), model.examples([])):
+        assert {x.shape for x in answers.values()} == {(0,)}
+
+
+def test_the_graph_needs_no_op_that_a_stock_server_lacks(path: Path) -> None:
+    proto = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    [meta] = proto.meta_graphs
+    library = meta.graph_def.library
+    own = {function.signature.name for function in library.function}
+    nodes = [*meta.graph_def.node, *(n for function in library.function for n in function.node_def)]
+    ops = {node.op for node in nodes} - own
+    assert "FastWordpieceTokenizeWithOffsets" in ops  # the encoder is in the graph
+    assert not {op for op in ops if "RoundRobinTrim" in op}
+    assert {op for op in ops if not hasattr(tf.raw_ops, op)} <= TEXT_OPS
