@@ -1,0 +1,265 @@
+"""The weighing step: which debias, which examination, and what unclicked items get."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from heft import features as f
+from heft.errors import ConfigError, DataError, NotFittedError
+from heft.importance import (
+    Examination,
+    ExaminationPosterior,
+    ImportanceData,
+    ImportanceSettings,
+    OutOfFoldProxy,
+    ProxyTrace,
+    effective_sample_size,
+)
+from heft.importance.weigh import (
+    estimate_examination,
+    extremes,
+    importance_data,
+    summarise,
+    weigh_task,
+    weigh_tune,
+)
+
+THETA = Examination(np.array([1.0, 0.6, 0.35, 0.2]), 1_000, "known")
+FAST = ImportanceSettings(folds=2, epochs=1, quality={}, value={})
+
+
+def planted(rows: int = 16_000, seed: int = 0) -> tuple[ImportanceData, np.ndarray]:
+    """A position-based click log (PBM), and the attractiveness of each row."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(rows, 4)).astype(np.float32)
+    attractiveness = 1 / (1 + np.exp(0.5 - 1.5 * features[:, 0]))
+    position = rng.integers(1, 5, rows)
+    data = ImportanceData(
+        features=features,
+        label=(rng.random(rows) < THETA.at(position) * attractiveness).astype(np.int64),
+        group=np.arange(rows) // 4,
+        position=position,
+        propensity=np.full(rows, np.nan, np.float32),
+        pair=rng.integers(0, 50, rows),
+    )
+    return data, attractiveness
+
+
+@pytest.fixture(scope="module")
+def log() -> tuple[ImportanceData, np.ndarray]:
+    return planted()
+
+
+@pytest.fixture(scope="module")
+def posterior(log: tuple[ImportanceData, np.ndarray]) -> np.ndarray:
+    proxy = OutOfFoldProxy(folds=2, epochs=3)
+    return ExaminationPosterior(proxy, THETA).fit(log[0]).pairs(log[0])
+
+
+def test_the_mean_of_the_posterior_is_the_attractiveness(
+    log: tuple[ImportanceData, np.ndarray], posterior: np.ndarray
+) -> None:
+    data, attractiveness = log
+    assert data.label.mean() < 0.6 * attractiveness.mean()  # the bias that is to be undone
+    for position in range(1, 5):
+        rows = data.position == position
+        found, true = posterior[rows, 0].mean(), attractiveness[rows].mean()
+        assert found == pytest.approx(true, abs=0.03), position
+    deciles = np.array_split(np.argsort(attractiveness), 10)
+    found = [posterior[rows, 0].mean() for rows in deciles]
+    assert found == pytest.approx([attractiveness[rows].mean() for rows in deciles], abs=0.06)
+
+
+def test_posterior_pairs_are_probabilities_and_a_click_is_a_whole_positive(
+    log: tuple[ImportanceData, np.ndarray], posterior: np.ndarray
+) -> None:
+    data, _ = log
+    assert ((posterior >= 0) & (posterior <= 1)).all()
+    np.testing.assert_allclose(posterior.sum(axis=1), 1.0, atol=1e-12)
+    assert (posterior[data.label == 1] == [1.0, 0.0]).all()
+    # A missing click on the first position, which is always examined, is a whole negative.
+    assert (posterior[(data.label == 0) & (data.position == 1)] == [0.0, 1.0]).all()
+
+
+class KnownProxy(OutOfFoldProxy):
+    """A proxy that says what it was told."""
+
+    def __init__(self, attractiveness: np.ndarray) -> None:
+        super().__init__(folds=2)
+        self.attractiveness = attractiveness
+
+    def trace(self, data: ImportanceData) -> ProxyTrace:
+        return ProxyTrace(self.attractiveness, self.attractiveness)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 1), st.integers(1, 9), st.booleans(), st.booleans()),
+        min_size=1, max_size=20,
+    )
+)  # fmt: skip
+def test_an_unclicked_item_is_attractive_with_the_probability_of_bayes(
+    rows: list[tuple[float, int, bool, bool]],
+) -> None:
+    attractive, position, click, examined = (np.array(x) for x in zip(*rows, strict=True))
+    data = ImportanceData(
+        np.zeros((len(rows), 1), np.float32), click.astype(int), np.arange(len(rows)), position,
+        np.full(len(rows), np.nan, np.float32), np.arange(len(rows)), examined=examined,
+    )  # fmt: skip
+    pairs = ExaminationPosterior(KnownProxy(attractive), THETA).fit(data).pairs(data)
+    for k, (a, p, clicked, seen) in enumerate(rows):
+        theta = 1.0 if seen else float(THETA.at(np.array([p]))[0])
+        # P(attractive | no click), over the three ways in which there is no click.
+        missed, seen_and_dull, neither = (1 - theta) * a, theta * (1 - a), (1 - theta) * (1 - a)
+        total = missed + seen_and_dull + neither
+        want = 1.0 if clicked else missed / total if total > 1e-9 else 0.0
+        assert pairs[k, 0] == pytest.approx(want, abs=1e-6)
+        assert pairs[k].sum() == pytest.approx(1.0)
+
+
+def test_clicked_and_not_converted_is_a_whole_negative_of_conversion() -> None:
+    columns = _columns(*planted(2_000, seed=1))
+    clicked = columns[f.CLICK] == 1
+    columns[f.CONVERSION] = (clicked & (np.arange(2_000) % 3 == 0)).astype(np.int64)
+    data = importance_data(columns, columns["features"], f.CVR)
+    pairs = weigh_task(data, THETA, FAST).weights.pairs
+    assert (pairs[clicked & (columns[f.CONVERSION] == 0)] == [0.0, 1.0]).all()
+    assert (pairs[columns[f.CONVERSION] == 1] == [1.0, 0.0]).all()
+    unseen = ~clicked & (columns[f.POSITION] > 1)
+    assert (pairs[unseen, 0] > 0).all()
+
+
+def _columns(data: ImportanceData, attractiveness: np.ndarray) -> dict[str, np.ndarray]:
+    return {
+        f.QUERY_ID: data.pair, f.TITLE_ID: data.pair, f.REQUEST_KEY: data.group,
+        f.POSITION: data.position, f.CLICK: data.label, f.CONVERSION: 0 * data.label,
+        "features": data.features,
+    }  # fmt: skip
+
+
+def test_samples_of_a_task_have_its_label_and_only_conversions_know_examined_rows() -> None:
+    data, attractiveness = planted(200)
+    columns = _columns(data, attractiveness) | {f.CONVERSION: data.label // 2}
+    columns[f.PROPENSITY] = np.where(np.arange(200) % 2, 0.5, 0).astype(np.float32)
+    clicks, conversions = (importance_data(columns, data.features, t) for t in f.TASKS)
+    assert clicks.label.tolist() == columns[f.CLICK].tolist()
+    assert conversions.label.tolist() == columns[f.CONVERSION].tolist()
+    assert clicks.examined is None
+    assert conversions.examined.tolist() == (columns[f.CLICK] == 1).tolist()
+    assert np.isnan(clicks.propensity[::2]).all() and (clicks.propensity[1::2] == 0.5).all()
+    other = columns | {f.TITLE_ID: columns[f.TITLE_ID] + 1, f.QUERY_ID: columns[f.QUERY_ID] - 1}
+    assert not set(importance_data(other, data.features, f.CTR).pair) & set(clicks.pair)
+
+
+@pytest.mark.parametrize(("shuffled_clicks", "source"), [(1_999, "pairs"), (2_000, "shuffled")])
+def test_examination_comes_from_shuffled_pages_if_they_hold_enough_clicks(
+    shuffled_clicks: int, source: str
+) -> None:
+    train, _ = planted()
+    position = np.tile([1, 1, 1, 2], 1_000)
+    shuffled = {f.POSITION: position, f.CLICK: (np.arange(4_000) < shuffled_clicks).astype(int)}
+    settings_ = ImportanceSettings(minimum_shuffled_clicks=2_000)
+    found = estimate_examination(train, shuffled, settings_)
+    assert source in found.source
+    if source == "pairs":
+        assert found.values == pytest.approx(THETA.values, abs=0.06)
+        assert estimate_examination(train, None, settings_).values.tolist() == found.values.tolist()
+
+
+def test_a_logged_propensity_is_reported_by_position_and_needed_in_every_row() -> None:
+    train, _ = planted(4_000)
+    logged = ImportanceSettings(propensity="logged")
+    with pytest.raises(DataError, match="received 4000 rows without; map the column"):
+        estimate_examination(train, None, logged)
+    scale = np.random.default_rng(0).choice([0.4, 0.6], len(train))
+    known = replace(train, propensity=(scale * THETA.at(train.position)).astype(np.float32))
+    found = estimate_examination(known, None, logged)
+    assert found.source == "logged"
+    assert found.values == pytest.approx(THETA.values, abs=0.02)
+    pairs = weigh_tune(known, found, logged).weights.pairs
+    clicked = known.label == 1
+    ratio = (pairs[clicked, 0] / (pairs[clicked].sum(axis=1))) * known.propensity[clicked]
+    assert ratio == pytest.approx(1.0, abs=1e-5)  # w⁺ = mass / propensity, row by row
+
+
+def test_without_debias_the_pair_is_the_label(log: tuple[ImportanceData, np.ndarray]) -> None:
+    data, _ = log
+    off = FAST.model_copy(update={"debias": "none"})
+    curve = estimate_examination(data, None, off)
+    assert (curve.values.tolist(), curve.source) == ([1.0], "none")
+    plain = np.stack([data.label, 1 - data.label], axis=1)
+    for result in (weigh_task(data, curve, off), weigh_tune(data, curve, off)):
+        np.testing.assert_array_equal(result.weights.pairs, plain)
+        assert result.weights.ess == len(data)
+
+
+def test_tune_is_weighed_without_scores_or_a_proxy(log: tuple[ImportanceData, np.ndarray]) -> None:
+    data, attractiveness = log
+    blind = replace(data, features=np.zeros((len(data), 0), np.float32))
+    result = weigh_tune(blind, THETA, ImportanceSettings(quality={"label_quality": 2.0}))
+    assert result.scores == {}
+    pairs = result.weights.pairs
+    assert pairs[:, 0].sum() / pairs.sum() == pytest.approx(attractiveness.mean(), abs=0.02)
+
+
+def test_an_exponent_moves_attention_to_samples_of_high_score(
+    log: tuple[ImportanceData, np.ndarray],
+) -> None:
+    data, _ = log
+    off = ImportanceSettings(
+        debias="none", folds=2, epochs=1, quality={"label_quality": 1.0}, value={"el2n": 0.0}
+    )
+    result = weigh_task(data, estimate_examination(data, None, off), off)
+    assert set(result.scores) == {"label_quality", "el2n"}
+    mass = result.weights.pairs.sum(axis=1)
+    for label in (0, 1):
+        rows = data.label == label
+        assert spearmanr(mass[rows], result.scores["label_quality"][rows]).statistic > 0.95
+        assert mass[rows].mean() == pytest.approx(1.0, abs=1e-4)
+    unused = off.model_copy(update={"quality": {"label_quality": 0.0}})
+    flat = weigh_task(data, THETA, unused)
+    assert set(flat.scores) == {"label_quality", "el2n"}
+    assert np.ptp(flat.weights.pairs.sum(axis=1)) == 0
+    with pytest.raises(ConfigError, match="estimator='nonsense'"):
+        weigh_task(data, THETA, off.model_copy(update={"value": {"nonsense": 1.0}}))
+
+
+def test_the_extremes_are_the_heaviest_and_lightest_of_each_pair() -> None:
+    data, _ = planted(400)
+    result = weigh_tune(data, THETA, FAST)
+    mass = np.abs(result.weights.pairs).sum(axis=1)
+    heaviest, lightest = extremes(result.weights, 10, data.pair)
+    assert len(set(data.pair[heaviest])) == len(set(data.pair[lightest])) == 10
+    assert mass[heaviest].tolist() == sorted(mass[heaviest], reverse=True)
+    assert mass[heaviest[0]] == mass.max() and mass[lightest[0]] == mass.min()
+    every, _ = extremes(result.weights, 1_000, data.pair)
+    assert sorted(data.pair[every]) == sorted(set(data.pair))
+
+
+def test_the_summary_holds_the_facts_of_the_weights(log: tuple[ImportanceData, np.ndarray]) -> None:
+    data, _ = log
+    scored = ImportanceSettings(folds=2, epochs=1)
+    result = weigh_task(data, THETA, scored)
+    summary = summarise({f.CTR: result}, THETA, {f.CTR: data.label})
+    assert summary["examination"]["values"] == THETA.values.tolist()
+    assert summary["examination"]["positions"] == [1, 2, 3, 4]
+    task = summary["tasks"][f.CTR]
+    assert (task["rows"], task["positives"]) == (len(data), data.label.sum())
+    assert task["ess"] == pytest.approx(effective_sample_size(result.weights.pairs), rel=1e-5)
+    counts = task["histograms"]
+    assert sum(counts["positive"]) == data.label.sum()
+    assert sum(counts["positive"]) + sum(counts["negative"]) == len(data)
+    median = task["scores"]["el2n"]["negative"][task["scores"]["el2n"]["points"].index(0.5)]
+    assert median == pytest.approx(np.median(result.scores["el2n"][data.label == 0]))
+
+
+def test_bad_settings_and_pairs_before_fit() -> None:
+    with pytest.raises(ConfigError, match="minimum=0 "):
+        ExaminationPosterior(minimum=0)
+    with pytest.raises(NotFittedError, match=r"call ExaminationPosterior.fit\(data\)"):
+        ExaminationPosterior().pairs(planted(8)[0])
