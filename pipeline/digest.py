@@ -38,10 +38,19 @@ def source_files(*modules: str) -> list[Path]:
         queue += _imports(path)
         # A package's data files (templates, word lists) are part of what it does.
         if path.name == "__init__.py":
-            for beside in path.parent.iterdir():
-                if beside.is_file() and beside.suffix not in (".py", ".pyc"):
-                    seen[f"{name}/{beside.name}"] = beside
+            seen |= {str(beside): beside for beside in _data_files(path.parent)}
     return sorted(set(seen.values()))
+
+
+def _data_files(folder: Path) -> Iterator[Path]:
+    """Files that are not code, in `folder` and in those below it that are no package."""
+    for entry in folder.iterdir():
+        if entry.name == "__pycache__":
+            continue
+        if entry.is_file() and entry.suffix not in (".py", ".pyc"):
+            yield entry
+        elif entry.is_dir() and not (entry / "__init__.py").is_file():
+            yield from _data_files(entry)
 
 
 @cache

@@ -32,11 +32,12 @@ def eval_config(thresholds: Thresholds, slices: tuple[str, ...]) -> config_pb2.E
     spec.name, baseline.name, baseline.is_baseline = "candidate", "baseline", True
     slicing = [config_pb2.SlicingSpec()]
     slicing += [config_pb2.SlicingSpec(feature_keys=[name]) for name in slices]
+    # No min_slice_size: TFMA takes a slice it leaves out for a threshold it could
+    # not check, and withholds the blessing.
     return config_pb2.EvalConfig(
         model_specs=[spec, baseline],
         slicing_specs=slicing,
         metrics_specs=[_count(), _clicks(thresholds), _conversions()],
-        options=config_pb2.Options(min_slice_size={"value": 100}),
     )
 
 
@@ -65,7 +66,10 @@ def _clicks(thresholds: Thresholds) -> config_pb2.MetricsSpec:
     for name in _METRICS:
         metric = config_pb2.MetricConfig(class_name=name)
         if name in limits:
-            text_format.Parse(limits[name], metric.threshold)
+            # Of all impressions together: a plain threshold would bind every slice.
+            overall = metric.per_slice_thresholds.add()
+            overall.slicing_specs.add()
+            text_format.Parse(limits[name], overall.threshold)
         metrics.append(metric)
     return config_pb2.MetricsSpec(metrics=metrics, output_names=[f.CTR])
 

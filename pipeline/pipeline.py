@@ -104,7 +104,7 @@ def create_pipeline(
             weigher.outputs["importance"],
             config.model,
             config.transform,
-            source_digest("heft.model.run", "components.weighted_trainer.executor"),
+            source_digest("components.udfs", "components.weighted_trainer.executor"),
         )
     )
     model = trainer.outputs["model"]
@@ -134,7 +134,10 @@ def create_pipeline(
             model=model,
             examples=examples,
             settings=config.serving_check,
-            source_digest=_digest("serving_validator"),
+            # The server is a process of its own, which no import reaches.
+            source_digest=source_digest(
+                "components.serving_validator.executor", "serving.local_server"
+            ),
         )
     )
     pusher = add(
@@ -199,7 +202,8 @@ def _transform(config: PipelineConfig, examples: Channel, schema: Channel) -> Ba
         ),
         custom_config={
             "settings": config.transform.model_dump_json(),
-            "source_digest": source_digest("heft.transform"),
+            # Not of components.udfs, which would run Transform again for a change of the model.
+            "source_digest": source_digest("heft.transform", "components.log_transform.executor"),
         },
         disable_statistics=True,
     ).with_id("Transform")

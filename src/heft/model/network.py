@@ -24,12 +24,14 @@ class InputSizes:
         categorical: rows of each categorical embedding, out-of-vocabulary included.
         numeric: transformed numeric columns.
         click_rate, conversion_rate: base rates, which set the initial biases.
+        rows: of the training split.
     """
 
     categorical: dict[str, int]
     numeric: tuple[str, ...]
     click_rate: float
     conversion_rate: float
+    rows: int
 
     @property
     def dense(self) -> tuple[str, ...]:

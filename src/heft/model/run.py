@@ -106,7 +106,7 @@ def input_sizes(
         for name in settings.categorical
     }
     numeric = tuple(f.numeric_value(name) for name in settings.numeric)
-    return InputSizes(categorical, numeric, clicks / rows, conversions / rows)
+    return InputSizes(categorical, numeric, clicks / rows, conversions / rows, rows)
 
 
 def _train(

@@ -20,7 +20,9 @@ class ModelSettings(Settings):
         epochs: most passes over the training split.
         patience: epochs without a better tune loss before training stops and
             the best epoch is restored.
-        batch_size, learning_rate, clip_norm: of Adam.
+        batch_size: most rows per step; small logs take smaller steps, so that an
+            epoch has about a hundred.
+        learning_rate, clip_norm: of Adam.
         reference_position: where `ctr` is predicted if no position is given.
         control: train the same model without weights beside it.
         seed: of initialisation and order; the same for the control.
@@ -31,9 +33,9 @@ class ModelSettings(Settings):
     categorical_width: int = Field(4, ge=0)
     l2: float = Field(1e-2, ge=0)
     cvr_weight: float = Field(1.0, ge=0)
-    epochs: int = Field(8, ge=1)
+    epochs: int = Field(5, ge=1)
     patience: int = Field(2, ge=1)
-    batch_size: int = Field(512, ge=1)
+    batch_size: int = Field(1024, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     clip_norm: float = Field(5.0, gt=0)
     reference_position: int = Field(1, ge=1)

@@ -19,6 +19,8 @@ __all__ = ["Trained", "train"]
 
 History = dict[str, list[float]]
 
+_STEPS_PER_EPOCH, _SMALLEST_BATCH = 100, 64
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -65,7 +67,7 @@ def train(
     model = build_training_model(table, core)
     optimizer = keras.optimizers.Adam(settings.learning_rate, clipnorm=settings.clip_norm)
     model.compile(optimizer, loss=EsmmPairLoss(settings.cvr_weight), jit_compile=False)
-    size = settings.batch_size
+    size = min(settings.batch_size, max(sizes.rows // _STEPS_PER_EPOCH, _SMALLEST_BATCH))
     rows = dataset(
         train_paths, sizes, batch_size=size, weighted=weighted, shuffle_seed=settings.seed
     )

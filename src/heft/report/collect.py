@@ -126,12 +126,21 @@ def _failed_thresholds(evaluation: str) -> list[str]:
     if result.missing_thresholds:
         return ["The Evaluator had no thresholds to judge by: set thresholds in the config."]
     failures = [
-        f"Evaluator: {failure.metric_key.output_name or 'model'} {failure.metric_key.name} is "
-        f"{failure.metric_value.double_value.value:.4g}; {_bounds(failure.metric_threshold)}"
+        f"Evaluator: {failure.metric_key.output_name or 'model'} {failure.metric_key.name} on "
+        f"{_slice(by_slice.slice_key)}: {_value(failure)}; {_bounds(failure.metric_threshold)}"
         for by_slice in result.metric_validations_per_slice
         for failure in by_slice.failures
     ]
     return failures or ["The Evaluator did not bless the model."]
+
+
+def _slice(key: Any) -> str:
+    parts = [f"{part.column}={part.bytes_value.decode()}" for part in key.single_slice_keys]
+    return ", ".join(parts) or "all impressions"
+
+
+def _value(failure: Any) -> str:
+    return failure.message or f"{failure.metric_value.double_value.value:.4g}"
 
 
 def _bounds(threshold: Any) -> str:

@@ -18,7 +18,7 @@ Columns = dict[str, np.ndarray]
 
 EXAMINATION = np.array([1.0, 0.5, 0.25, 0.12])
 BRAND_ROWS = 5
-SIZES = InputSizes({"brand_id": BRAND_ROWS}, ("price_z",), 0.2, 0.02)
+SIZES = InputSizes({"brand_id": BRAND_ROWS}, ("price_z",), 0.2, 0.02, 2_000)
 
 
 def random_table(queries: int, titles: int, dim: int = 8) -> TextTable:

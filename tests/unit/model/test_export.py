@@ -59,7 +59,7 @@ def sizes() -> InputSizes:
         f.categorical_id(name): graph.vocabulary_size_by_name(name) + 1
         for name in SETTINGS.categorical
     }
-    return InputSizes(rows, ("price_z",), 0.2, 0.05)
+    return InputSizes(rows, ("price_z",), 0.2, 0.05, 2_000)
 
 
 @pytest.fixture(scope="module")
