@@ -10,6 +10,7 @@ from heft.errors import ConfigError
 from pipeline.config import PipelineConfig, load
 
 ROOT = Path(__file__).parents[3]
+CONFIGS = ROOT / "pipeline/configs"
 MINIMAL: dict[str, Any] = {"name": "shop", "logs": {"root": "/logs"}}
 
 
@@ -19,15 +20,12 @@ def _file(folder: Path, values: dict[str, Any]) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "pipeline/configs").glob("*.yaml")), ids=lambda p: p.stem
-)
-def test_every_config_of_the_project_loads(path: Path) -> None:
-    config = load(path)
-    assert config.name == path.stem
-    assert "{" not in config.model_dump_json().replace('{"', "").replace(":{", "").replace(
-        "{}", ""
-    ) or ("{SPAN}" in config.model_dump_json())
+@pytest.mark.parametrize("name", sorted(p.name for p in CONFIGS.glob("*.yaml")))
+def test_every_config_of_the_project_loads(name: str) -> None:
+    config = load(CONFIGS / name)
+    assert config.name == Path(name).stem
+    dumped = config.model_dump_json()
+    assert "{run}" not in dumped and "{data}" not in dumped
     assert config.schema_dir is None or (ROOT / config.schema_dir / "schema.pbtxt").is_file()
 
 

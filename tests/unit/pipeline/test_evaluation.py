@@ -2,7 +2,9 @@
 
 import pytest
 from tensorflow_model_analysis.evaluators.metrics_validator import validate_metrics
+from tensorflow_model_analysis.metrics import metric_specs
 from tensorflow_model_analysis.metrics.metric_types import MetricKey
+from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.utils import config_util
 
 from pipeline.config import Thresholds
@@ -14,17 +16,21 @@ OVERALL = ()
 PHONES = (("device", "phone"),)
 
 
+def _as_tfx_runs_it(*, first: bool) -> config_pb2.EvalConfig:
+    return config_util.update_eval_config_with_defaults(
+        eval_config(THRESHOLDS, ("device",)), has_baseline=not first, rubber_stamp=True
+    )
+
+
 def _ok(
     overall: dict[str, float],
     phones: dict[str, float] | None = None,
     *,
     auc_change: float | None = None,
 ) -> bool:
-    """Whether TFMA lets the candidate through, first as TFX calls it without a baseline."""
+    """Whether TFMA lets a candidate through; a first one where nothing is said of a change."""
     first = auc_change is None
-    config = config_util.update_eval_config_with_defaults(
-        eval_config(THRESHOLDS, ("device",)), maybe_remove_baseline=first, has_baseline=not first
-    )
+    config = _as_tfx_runs_it(first=first)
     name = "" if first else "candidate"  # TFMA leaves the name of an only model out
     ok = True
     for slice_key, values in ((OVERALL, GOOD | overall), (PHONES, GOOD | (phones or {}))):
@@ -41,18 +47,16 @@ def _ok(
     return ok
 
 
-def test_the_config_is_one_tfma_accepts() -> None:
-    for first in (True, False):
-        config = config_util.update_eval_config_with_defaults(
-            eval_config(THRESHOLDS, ("device", "category")),
-            maybe_remove_baseline=first, has_baseline=not first,
-        )  # fmt: skip
-        config_util.verify_eval_config(config)
-        assert [list(s.feature_keys) for s in config.slicing_specs] == [
-            [],
-            ["device"],
-            ["category"],
-        ]
+@pytest.mark.parametrize("first", [True, False])
+def test_the_config_is_one_tfma_accepts(first: bool) -> None:
+    config = _as_tfx_runs_it(first=first)
+    config_util.verify_eval_config(config)
+    assert len(config.model_specs) == (1 if first else 2)
+    assert [list(spec.feature_keys) for spec in config.slicing_specs] == [[], ["device"]]
+    # Without thresholds TFX would not judge at all.
+    assert metric_specs.metric_thresholds_from_metrics_specs(
+        config.metrics_specs, eval_config=config
+    )
 
 
 def test_both_heads_are_judged_on_their_own_label_by_name_of_the_model_output() -> None:
