@@ -1,0 +1,172 @@
+"""The nodes of a run: what they are compared with, and what makes them run again."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tfx.components.evaluator import constants
+from tfx.types import standard_artifacts
+from tfx.types.artifact import Artifact
+
+from pipeline import digest
+from pipeline.config import load
+from pipeline.pipeline import Places, create_pipeline
+from pipeline.resolvers import BlessedBefore, LatestBefore
+
+ROOT = Path(__file__).parents[3]
+
+
+def _artifact(kind: type[Artifact], number: int) -> Artifact:
+    artifact = kind()
+    artifact.id = number
+    artifact.uri = f"/artifacts/{number}"
+    return artifact
+
+
+def _model(number: int) -> Artifact:
+    return _artifact(standard_artifacts.Model, number)
+
+
+def _blessing(number: int, model: int, blessed: bool) -> Artifact:
+    blessing = _artifact(standard_artifacts.ModelBlessing, number)
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(blessed))
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model)
+    return blessing
+
+
+def _baseline(models: list[int], blessed: dict[int, bool], candidate: int) -> list[int]:
+    blessings = [_blessing(100 + m, m, good) for m, good in blessed.items()]
+    given = {
+        "model": [_model(m) for m in models],
+        "model_blessing": blessings,
+        "candidate": [_model(candidate)],
+    }
+    found = BlessedBefore().resolve_artifacts(None, given)
+    assert [x.id for x in found["candidate"]] == [candidate]
+    assert [x.id for x in found["model_blessing"]] == [100 + x.id for x in found["model"]]
+    return [x.id for x in found["model"]]
+
+
+@pytest.mark.parametrize(
+    ("models", "blessed", "candidate", "expected"),
+    [
+        ([7], {}, 7, []),  # a first run
+        ([7, 3, 5], {3: True, 5: True}, 7, [5]),
+        ([3, 5, 7], {3: True, 5: False}, 7, [3]),  # the last one was refused
+        ([3, 5, 7], {3: False, 5: False}, 7, []),
+        ([3, 5, 7], {3: True, 5: True, 7: True}, 7, [5]),  # a finished run, repeated
+        ([3, 5, 7, 9], {3: True, 9: True}, 7, [3]),  # blessed later than the candidate
+        ([5, 7], {3: True}, 7, []),  # the blessed model is gone
+    ],
+)
+def test_the_baseline_is_the_last_model_blessed_before_the_candidate(
+    models: list[int], blessed: dict[int, bool], candidate: int, expected: list[int]
+) -> None:
+    assert _baseline(models, blessed, candidate) == expected
+
+
+@pytest.mark.parametrize(
+    ("earlier", "expected"), [([], []), ([8], []), ([2, 6, 4, 8, 9], [6]), ([2, 4], [4])]
+)
+def test_statistics_are_compared_with_the_latest_before(
+    earlier: list[int], expected: list[int]
+) -> None:
+    kind = standard_artifacts.ExampleStatistics
+    given = {"earlier": [_artifact(kind, n) for n in earlier], "candidate": [_artifact(kind, 8)]}
+    found = LatestBefore().resolve_artifacts(None, given)
+    assert [x.id for x in found["earlier"]] == expected
+
+
+def _nodes(overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Every node's execution properties, which are what its cache key is made of."""
+    config = load(ROOT / "pipeline/configs/demo.yaml", overrides=overrides)
+    places = Places("/runs/demo/artifacts", "/runs/demo/metadata.db", "/runs/demo/serving")
+    pipeline = create_pipeline(config, places, "fingerprint")
+    return {node.id: str(sorted(node.exec_properties.items())) for node in pipeline.components}
+
+
+@pytest.fixture(scope="module")
+def nodes() -> dict[str, Any]:
+    return _nodes()
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    assert list(before) == list(after)
+    return {name for name in before if before[name] != after[name]}
+
+
+LIBRARY = {
+    "LogExampleGen", "AnomalyGate", "Transform", "TextEmbedder", "ImportanceEstimator",
+    "WeightedTrainer", "WeightingJudge", "ServingValidator", "ReportGen",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "rerun", "kept"),
+    [
+        ("src/heft/features.py", LIBRARY, set()),
+        ("src/heft/importance/combine.py", {"ImportanceEstimator"},
+         {"LogExampleGen", "Transform", "TextEmbedder"}),
+        ("src/heft/model/losses.py", {"WeightedTrainer"},
+         LIBRARY - {"WeightedTrainer", "ReportGen"}),
+        ("src/heft/transform.py", {"Transform", "WeightedTrainer"},
+         {"LogExampleGen", "AnomalyGate"}),
+        ("src/heft/logs/attribution.py", {"LogExampleGen"}, LIBRARY - {"LogExampleGen"}),
+        ("src/heft/evaluation/bootstrap.py", {"WeightingJudge"}, {"WeightedTrainer", "Transform"}),
+        ("src/heft/report/templates/report.css", {"ReportGen"}, LIBRARY - {"ReportGen"}),
+        ("components/udfs.py", {"WeightedTrainer"}, {"LogExampleGen", "TextEmbedder"}),
+        ("components/log_transform/executor.py", {"Transform"}, LIBRARY - {"Transform"}),
+        ("serving/local/answers.py", {"ServingValidator"}, LIBRARY - {"ServingValidator"}),
+        ("README.md", set(), LIBRARY),
+    ],
+)  # fmt: skip
+def test_a_changed_file_runs_again_the_nodes_that_use_it(
+    nodes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    file: str, rerun: set[str], kept: set[str],
+) -> None:  # fmt: skip
+    for package in ("src/heft", "components", "serving"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=ignored)
+    (tmp_path / "README.md").touch()
+    monkeypatch.setattr(digest, "_ROOT", tmp_path)
+    assert _changed(nodes, _nodes()) == set()
+    with (tmp_path / file).open("a") as changed:
+        changed.write("\n# one more line\n")
+    found = _changed(nodes, _nodes())
+    assert rerun <= found
+    assert not kept & found
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rerun"),
+    [
+        ("logs.click_window", 60, {"LogExampleGen"}),
+        ("transform.minimum_count", 9, {"Transform", "WeightedTrainer"}),
+        ("text.title_dimensions", 5, {"TextEmbedder"}),
+        ("importance.clip", 2.0, {"ImportanceEstimator"}),
+        ("model.epochs", 9, {"WeightedTrainer"}),
+        ("evaluation.tolerance", 0.5, {"WeightingJudge"}),
+        ("thresholds.minimum_ctr_auc", 0.9, {"Evaluator"}),
+        ("serving_check.rows", 7, {"ServingValidator"}),
+    ],
+)
+def test_a_changed_setting_runs_again_the_nodes_that_read_it(
+    nodes: dict[str, Any], key: str, value: float, rerun: set[str]
+) -> None:
+    assert _changed(nodes, _nodes({key: value})) == rerun
+
+
+def test_training_never_reads_what_a_model_is_judged_on(nodes: dict[str, Any]) -> None:
+    for name in ("Transform", "WeightedTrainer"):
+        for view in ("natural", "shuffled", "graded"):
+            assert view not in nodes[name]
+    assert "natural" in nodes["Evaluator"]
+
+
+def test_the_runner_is_named_and_arguments_of_the_config_come_last() -> None:
+    config = load(ROOT / "pipeline/configs/demo.yaml", overrides={"beam": ["--x=1"]})
+    pipeline = create_pipeline(config, Places("/a", "/m.db", "/s"), "fingerprint")
+    assert "--runner=FnApiRunner" in pipeline.beam_pipeline_args
+    assert pipeline.beam_pipeline_args[-1] == "--x=1"
+    assert pipeline.enable_cache
