@@ -1,0 +1,228 @@
+"""What a user sees of the command: one message, the right exit code, nothing half-written."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from heft import cli
+from tests.unit.logs.logbook import put, put_shop, shop
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    error: str
+
+    def is_refusal(self, said: str, code: int = 2) -> None:
+        """One line that says `said`, and the exit code."""
+        assert self.code == code, self.error
+        assert self.error.startswith("error: ") and self.error.count("\n") == 1, self.error
+        assert said in self.error
+        assert "Traceback" not in self.error + self.out
+
+
+Heft = Callable[..., Ended]
+
+
+@pytest.fixture
+def heft(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Heft:
+    """Runs the command in this process, which has the engines loaded, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HEFT_DATA", raising=False)
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["heft", *map(str, arguments)])
+        terminal, stream, code = os.dup(2), sys.stderr, 0
+        with warnings.catch_warnings():
+            try:
+                cli.main()
+            except SystemExit as ended:
+                code = int(ended.code or 0)
+            finally:
+                # `quiet` has sent descriptor 2 nowhere, for good: a process ends with it.
+                sys.stderr.flush()
+                sys.stderr = stream
+                os.dup2(terminal, 2)
+                os.close(terminal)
+        out, error = capfd.readouterr()
+        return Ended(code, out, error)
+
+    return run
+
+
+def _config(folder: Path, **values: Any) -> Path:
+    config = {"name": "shop", "logs": {"root": str(folder / "logs")}, **values}
+    path = folder / "shop.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A good log, and a config that reads it."""
+    put_shop(tmp_path / "logs", shop())
+    return _config(tmp_path)
+
+
+def _nothing_written(folder: Path) -> None:
+    assert not (folder / "runs").exists()
+
+
+def test_a_config_that_is_not_there(heft: Heft, tmp_path: Path) -> None:
+    heft("run", "gone.yaml").is_refusal("no config file at gone.yaml")
+    _nothing_written(tmp_path)
+
+
+def test_a_key_that_does_not_exist(heft: Heft, log: Path, tmp_path: Path) -> None:
+    _config(tmp_path, model={"epoch": 3})
+    heft("run", log).is_refusal("unknown key 'model.epoch': expected one of [")
+    heft("run", _config(tmp_path), "--set", "model.speed=1").is_refusal("'model.speed'")
+    _nothing_written(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("model.epochs=0", "model.epochs=0"),
+        ("model.epochs", "expected key=value"),
+        ("name=a/b", "name='a/b'"),
+        ("name.first=1", "'name' is not a group of settings"),
+    ],
+)
+def test_a_setting_that_cannot_be(
+    heft: Heft, log: Path, tmp_path: Path, setting: str, said: str
+) -> None:
+    heft("run", log, "--set", setting).is_refusal(said)
+    _nothing_written(tmp_path)
+
+
+def test_a_data_folder_that_is_not_there(heft: Heft, tmp_path: Path) -> None:
+    path = _config(tmp_path, logs={"root": str(tmp_path / "nowhere")})
+    heft("run", path).is_refusal(f"{tmp_path}/nowhere")
+    _nothing_written(tmp_path)
+
+
+def test_a_source_to_simulate_that_is_not_there(heft: Heft, tmp_path: Path) -> None:
+    simulate = {"source": "chorus", "data": "{data}/chorus", "sessions": 10}
+    path = _config(tmp_path, simulate=simulate, logs={"root": "{run}/logs"})
+    heft("run", path).is_refusal("../shared/data/chorus")
+    assert not list(tmp_path.glob("runs/*/*"))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_a_column_that_a_log_lacks(heft: Heft, tmp_path: Path, suffix: str) -> None:
+    records = shop()
+    for row in records["impressions"]:
+        del row["query"]
+    put_shop(tmp_path / "logs", records, suffix)
+    heft("run", _config(tmp_path)).is_refusal("impressions: column 'query' is not in")
+    _nothing_written(tmp_path)
+
+
+def test_a_column_of_another_type(heft: Heft, tmp_path: Path) -> None:
+    records = shop()
+    for row in records["impressions"]:
+        row["position"] = "first"
+    put_shop(tmp_path / "logs", records)
+    ended = heft("run", _config(tmp_path))
+    ended.is_refusal("column 'position'")
+    assert "'first'" in ended.error
+    _nothing_written(tmp_path)
+
+
+def test_an_empty_span_and_one_that_is_not_there(heft: Heft, log: Path, tmp_path: Path) -> None:
+    heft("run", log, "--set", "logs.span=9").is_refusal("9")
+    for stream in ("impressions", "clicks", "conversions"):
+        put(tmp_path / "logs", f"{stream}/span-2/part-0.jsonl", b"")
+    heft("run", log).is_refusal("span 2")
+    _nothing_written(tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [("report",), ("predict", "--query", "q", "--title", "t")])
+def test_a_run_that_does_not_exist(heft: Heft, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    command, *rest = arguments
+    (tmp_path / "runs" / "half").mkdir(parents=True)
+    for run in ("gone", "half"):
+        heft(command, run, *rest).is_refusal(f"no finished run at {run} or runs/{run}")
+
+
+def test_a_run_that_pushed_nothing_cannot_be_asked(heft: Heft, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "shut"
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text("{}")
+    heft("predict", "shut", "--query", "q", "--title", "t").is_refusal("pushed no model")
+    heft("report", "shut").is_refusal("facts.json")
+
+
+def test_brackets_in_a_message_are_shown_as_they_are(heft: Heft, tmp_path: Path) -> None:
+    heft("report", "[bold]x[/]").is_refusal("no finished run at [bold]x[/]")
+
+
+def test_simulating_writes_logs_and_says_how_many(heft: Heft, tmp_path: Path) -> None:
+    ended = heft("simulate", "builtin", "--out", "made", "--sessions", 40, "--seed", 3)
+    assert (ended.code, ended.error) == (0, "")
+    counts = json.loads((tmp_path / "made" / "simulation.json").read_text())["counts"]
+    assert f"{counts['impressions']:,}" in ended.out
+    made = {path.name for path in (tmp_path / "made").iterdir()}
+    assert {"impressions", "clicks", "conversions", "catalogue", "grades", "truth"} <= made
+    # What was simulated is what `heft run` reads.
+    from heft.logs import LogsSettings, preflight
+
+    assert preflight(LogsSettings(root=str(tmp_path / "made"))).span >= 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("builtin", "--set", "bots=2"), "bots=2"),
+        (("builtin", "--set", "sesions=2"), "sesions"),
+        (("chorus", "--data", "gone"), "gone"),
+        (("chorus",), "data"),
+    ],
+)
+def test_a_simulation_that_cannot_be(
+    heft: Heft, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    heft("simulate", *arguments, "--out", "made", "--sessions", 40).is_refusal(said)
+    assert not (tmp_path / "made").exists()
+
+
+def test_arguments_the_command_does_not_know(heft: Heft) -> None:
+    for arguments in (("run",), ("walk",), ("simulate", "mars", "--out", "x"), ("run", "a", "--x")):
+        ended = heft(*arguments)
+        assert ended.code == 2
+        assert "Traceback" not in ended.error
+
+
+def test_the_version_is_that_of_the_package(heft: Heft) -> None:
+    import importlib.metadata
+
+    assert heft("--version").out.strip() == importlib.metadata.version("heft")
+
+
+def test_a_process_of_its_own_says_no_more(tmp_path: Path) -> None:
+    """Without the fixture: the engines' noise at import stays away, the message does not."""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "heft.cli", "run", "gone.yaml"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    Ended(done.returncode, done.stdout, done.stderr).is_refusal("no config file at gone.yaml")
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
