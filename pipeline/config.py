@@ -1,13 +1,14 @@
 """A run's configuration: one YAML file, every key known."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from heft.errors import ConfigError
 from heft.evaluation import EvaluationSettings
+from heft.features import Role, logged_columns
 from heft.importance.settings import ImportanceSettings
 from heft.logs.settings import LogsSettings
 from heft.model.settings import ModelSettings
@@ -58,6 +59,24 @@ class PipelineConfig(Settings):
     thresholds: Thresholds = Thresholds()
     serving_check: ServingCheckSettings = ServingCheckSettings()
     beam: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _columns_are_read(self) -> Self:
+        """What the model and the slices use must be what ingest writes."""
+        logged = logged_columns(self.logs.categorical, self.logs.numeric)
+        for role, named in (
+            (Role.CATEGORICAL, self.transform.categorical),
+            (Role.NUMERIC, self.transform.numeric),
+            (Role.CATEGORICAL, self.slices),
+        ):
+            known = sorted(column.name for column in logged if column.role is role)
+            unknown = sorted(set(named) - set(known))
+            if unknown:
+                raise ValueError(
+                    f"{role} columns {unknown} are used and not read: expected some of {known}; "
+                    f"list further ones under logs.{role}"
+                )
+        return self
 
 
 def load(
@@ -133,6 +152,8 @@ def _explain(error: ValidationError) -> str:
             lines.append(f"unknown key {key!r}{_known(fault['loc'])}")
         elif fault["type"] == "missing":
             lines.append(f"missing key {key!r}")
+        elif not key or isinstance(fault["input"], dict):
+            lines.append(": ".join(part for part in (key, fault["msg"]) if part))
         else:
             lines.append(f"{key}={fault['input']!r}: {fault['msg']}")
     return "; ".join(lines)

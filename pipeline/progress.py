@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
@@ -16,7 +17,7 @@ __all__ = ["Progress", "print_summary"]
 _SILENT = ("previous_statistics", "latest_blessed_model")
 _METRICS = {
     "graded": ("ctr_auc", "ctr_ndcg_at_10", "ctr_ece"),
-    "shuffled": ("ctr_auc",),
+    "shuffled": ("ctr_gauc",),
     "natural": ("ctr_auc", "ctr_log_loss", "ctr_calibration", "ctcvr_auc"),
 }
 
@@ -91,7 +92,8 @@ def _figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _metrics_table(facts: dict[str, Any]) -> Table:
     """The figures that decide, with the interval of the difference."""
-    table = Table("view", "metric", "weighted", "control", "difference", "95 % interval")
+    table = Table("view", "metric", "weighted", "control", "difference", box=box.SIMPLE_HEAD)
+    table.add_column("95 % interval", no_wrap=True)
     comparison = parse_facts(facts).comparison
     views = comparison.views if comparison else {}
     for view, names in _METRICS.items():

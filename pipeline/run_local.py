@@ -86,7 +86,8 @@ def _node_done(connection: Any, node: str, info: Any, seconds: float) -> NodeDon
         seconds,
         cached,
         {key: artifact.uri for key, artifact in outputs.items()},
-        _rows(list(outputs.values())),
+        # What went to quarantine is not what the node wrote.
+        _rows([artifact for key, artifact in outputs.items() if key != "quarantine"]),
     )
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from heft.console import log_to_file
-from heft.errors import HeftError
+from heft.errors import ConfigError, HeftError
+from heft.importance import names
 from heft.logs import input_fingerprint, preflight
 from heft.report.files import write_run
 from heft.simulate import simulate
@@ -48,6 +49,7 @@ def run_street(
     name = overrides.get("name") or load(config_path, data_dir=data_dir, overrides=overrides).name
     run_dir = (runs / name).absolute()
     config = load(config_path, run_dir=run_dir, data_dir=data_dir, overrides=overrides)
+    _check_estimators(config)
     if config.simulate is not None:
         _simulate(config, run_dir, console)
     looked = preflight(config.logs)
@@ -69,6 +71,13 @@ def run_street(
     finally:
         progress.close()
     return _finish(run_dir, progress, console)
+
+
+def _check_estimators(config: PipelineConfig) -> None:
+    """An unknown name would otherwise be found only when the node is reached."""
+    for name in (*config.importance.quality, *config.importance.value):
+        if name not in names():
+            raise ConfigError(f"Expected one of {names()}, received: estimator={name!r}")
 
 
 def _finish(run_dir: Path, progress: Progress, console: Console) -> dict[str, Any]:

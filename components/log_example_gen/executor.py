@@ -34,4 +34,5 @@ class Executor(BaseBeamExecutor):
         examples.split_names = artifact_utils.encode_split_names(list(report.splits))
         examples.span = report.span
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
+        examples.set_int_custom_property("rows", sum(report.splits.values()))
         quarantine.rows = report.rows_quarantined

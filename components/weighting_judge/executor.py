@@ -28,6 +28,7 @@ class Executor(BaseExecutor):
         control = path_utils.serving_model_path(
             artifact_utils.get_single_uri(input_dict["control_model"])
         )
+        verdict = artifact_utils.get_single_instance(output_dict["verdict"])
         slices = exec_properties["slices"]
         comparison = judge_models(
             {
@@ -38,8 +39,9 @@ class Executor(BaseExecutor):
             control if fileio.exists(control) else None,
             tuple(slices.split(",")) if slices else (),
             EvaluationSettings.model_validate_json(exec_properties["settings"]),
-            artifact_utils.get_single_uri(output_dict["verdict"]),
+            verdict.uri,
         )
+        verdict.set_int_custom_property("rows", sum(v.rows for v in comparison.views.values()))
         evaluator = artifact_utils.get_single_instance(input_dict["evaluator_blessing"])
         evaluator_blessed = evaluator.get_int_custom_property(
             constants.ARTIFACT_PROPERTY_BLESSED_KEY

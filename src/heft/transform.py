@@ -32,7 +32,7 @@ class TransformSettings(Settings):
         minimum_count: a categorical value seen less often is out of vocabulary.
     """
 
-    categorical: tuple[str, ...] = (f.CATEGORY, f.BRAND, "device")
+    categorical: tuple[str, ...] = (f.CATEGORY, f.BRAND)
     numeric: tuple[str, ...] = (f.PRICE,)
     vocabulary_size: int = Field(10_000, ge=1)
     minimum_count: int = Field(5, ge=1)

@@ -22,6 +22,7 @@ logs:
   root: "{run}/logs"
   grades: {path: "grades/*"}
   categorical: [device]
+transform: {categorical: [category, brand, device]}
 schema_dir: SCHEMA
 slices: [device]
 importance: {folds: 2, epochs: 2}

@@ -22,7 +22,10 @@ __all__ = ["Outcome", "Verdict", "judge"]
 
 Outcome = Literal["helped", "harmed", "no difference shown", "not compared"]
 
-RANKING = f"{CTR}_auc"
+# Shuffled pages are compared page by page: short pages have only top positions, and so
+# more clicks on anything they show, which a model must not be praised for knowing.
+_RANKING = {GRADED: f"{CTR}_auc", SHUFFLED: f"{CTR}_gauc", NATURAL: f"{CTR}_auc"}
+_METRIC_TEXT = {f"{CTR}_auc": "AUC of clicks", f"{CTR}_gauc": "AUC of clicks within a page"}
 _VIEW_TEXT = {
     GRADED: "on human grades",
     SHUFFLED: "on pages whose order was shuffled",
@@ -62,7 +65,7 @@ def judge(views: Mapping[str, ViewResult], settings: EvaluationSettings) -> Verd
     if view is None:
         reason = "Not compared: no view has both a weighted and a control model to judge."
         return Verdict(outcome="not compared", sentence=reason, calibration=calibration)
-    metric = view.metric(RANKING)
+    metric = view.metric(_RANKING[view.name])
     assert metric is not None  # _usable asked for it
     outcome = _outcome(metric, settings.tolerance)
     return Verdict(
@@ -87,7 +90,7 @@ def _unbiased(views: Mapping[str, ViewResult], settings: EvaluationSettings) -> 
 
 
 def _usable(view: ViewResult | None) -> ViewResult | None:
-    metric = view.metric(RANKING) if view else None
+    metric = view.metric(_RANKING[view.name]) if view else None
     return view if metric and metric.difference is not None else None
 
 
@@ -111,8 +114,8 @@ def _sentence(
     noun = {"query": "queries", "request": "requests"}[view.group_by]
     text = (
         f"{opening}: {_VIEW_TEXT[view.name]} ({view.rows:,} rows, {view.groups:,} {noun}) the "
-        f"AUC of clicks is {metric.weighted:.4f} with weights and {metric.control:.4f} without, "
-        f"a difference of {metric.difference:+.4f}"
+        f"{_METRIC_TEXT[metric.name]} is {metric.weighted:.4f} with weights and "
+        f"{metric.control:.4f} without, a difference of {metric.difference:+.4f}"
     )
     if metric.low is None or metric.high is None:
         text += ", and there is too little data for an interval."

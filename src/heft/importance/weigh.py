@@ -78,7 +78,14 @@ def estimate_examination(
 def weigh_task(
     data: ImportanceData, examination: Examination, settings: ImportanceSettings
 ) -> TaskWeights:
-    """All estimators the settings name, combined into pairs for the training split."""
+    """All estimators the settings name, combined into pairs for the training split.
+
+    A task whose labels are all the same has nothing to estimate: a log without
+    conversions, say. Its pairs are (y, 1 − y), without scores.
+    """
+    if len(np.unique(data.label)) < 2:
+        plain = combine(plain_pairs(data.label), data.label, [], minimum_ess=0.0)
+        return TaskWeights(plain, {})
     proxy = OutOfFoldProxy(settings.folds, settings.epochs, random_state=settings.seed)
     debias = _debiaser(examination, settings, proxy).fit(data)
     seen = data.with_observed(debias.propensity(data))
@@ -100,7 +107,7 @@ def weigh_tune(
     What early stopping watches is the target: no attention, and nothing that
     rests on a proxy model.
     """
-    if settings.debias == "none":
+    if settings.debias == "none" or not len(data) or not data.label.any():
         pairs = plain_pairs(data.label)
     else:
         pairs = _inverse(examination, settings).fit(data).pairs(data)
