@@ -259,7 +259,6 @@ def test_every_estimator_is_described() -> None:
     [
         ("README.md", "demo-output"),
         ("README.md", "chorus-figures"),
-        ("docs/importance.md", "quality-figures"),
     ],
 )
 def test_figures_stand_between_their_marks(page: str, mark: str) -> None:
