@@ -153,7 +153,8 @@ def _explain(error: ValidationError) -> str:
         elif fault["type"] == "missing":
             lines.append(f"missing key {key!r}")
         elif not key or isinstance(fault["input"], dict):
-            lines.append(": ".join(part for part in (key, fault["msg"]) if part))
+            said = fault["msg"].removeprefix("Value error, ")
+            lines.append(": ".join(part for part in (key, said) if part))
         else:
             lines.append(f"{key}={fault['input']!r}: {fault['msg']}")
     return "; ".join(lines)

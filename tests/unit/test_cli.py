@@ -101,6 +101,7 @@ def test_a_key_that_does_not_exist(heft: Heft, log: Path, tmp_path: Path) -> Non
     [
         ("model.epochs=0", "model.epochs=0"),
         ("model.epochs", "expected key=value"),
+        ("importance.value.luck=1.0", "estimator='luck'"),
         ("name=a/b", "name='a/b'"),
         ("name.first=1", "'name' is not a group of settings"),
     ],

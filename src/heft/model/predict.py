@@ -41,9 +41,13 @@ def predict_columns(
             takes the value of an unknown.
 
     Raises:
-        InputError: a column the model does not have, or a value of another type.
+        InputError: no whole model at `path`, a column it does not have, or a
+            value of another type.
     """
-    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+    try:
+        signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+    except OSError as error:
+        raise InputError(f"{path} holds no whole SavedModel: run the street again") from error
     wanted = {spec.name: spec.dtype for spec in signature.structured_input_signature[1].values()}
     unknown = sorted(set(others) - set(wanted))
     if unknown:

@@ -134,6 +134,19 @@ def test_clicked_and_not_converted_is_a_whole_negative_of_conversion() -> None:
     assert (pairs[unseen, 0] > 0).all()
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_task_whose_labels_are_all_the_same_is_left_as_it_is(label: int) -> None:
+    """A log without conversions, say: there is nothing to estimate from."""
+    data, _ = planted(200)
+    same = replace(data, label=np.full(200, label))
+    result = weigh_task(same, THETA, ImportanceSettings())
+    assert result.weights.pairs.tolist() == [[label, 1 - label]] * 200
+    assert result.scores == {}
+    if label == 0:
+        tuned = weigh_tune(same, THETA, ImportanceSettings())
+        assert tuned.weights.pairs.tolist() == [[0, 1]] * 200
+
+
 def _columns(data: ImportanceData, attractiveness: np.ndarray) -> dict[str, np.ndarray]:
     return {
         f.QUERY_ID: data.pair, f.TITLE_ID: data.pair, f.REQUEST_KEY: data.group,
@@ -207,10 +220,8 @@ def test_tune_is_weighed_without_scores_or_a_proxy(log: tuple[ImportanceData, np
     assert pairs[:, 0].sum() / pairs.sum() == pytest.approx(attractiveness.mean(), abs=0.02)
 
 
-def test_an_exponent_moves_attention_to_samples_of_high_score(
-    log: tuple[ImportanceData, np.ndarray],
-) -> None:
-    data, _ = log
+def test_an_exponent_moves_attention_to_samples_of_high_score() -> None:
+    data, _ = planted(3_000)
     off = ImportanceSettings(
         debias="none", folds=2, epochs=1, quality={"label_quality": 1.0}, value={"el2n": 0.0}
     )

@@ -81,7 +81,7 @@ TITLES = (
     "Hammer",
 )
 PRICES = (10.0, 20.0, 40.0, 80.0, None, 0.0, -5.0)
-SETTINGS = TransformSettings(minimum_count=3)
+SETTINGS = TransformSettings(categorical=(f.CATEGORY, f.BRAND, "device"), minimum_count=3)
 
 
 def shop_rows() -> list[Row]:

@@ -11,8 +11,10 @@ import tensorflow_text  # noqa: F401  registers the tokeniser's ops
 from tensorflow.core.protobuf import saved_model_pb2
 
 from heft import features as f
+from heft.errors import InputError
 from heft.model.export import ServedModel, export
 from heft.model.network import InputSizes, build_core
+from heft.model.predict import predict_columns, pushed_model
 from heft.model.settings import ModelSettings
 from heft.text.build import build_table
 from heft.text.encoder import TextEncoder, load_encoder
@@ -226,6 +228,43 @@ def test_examples_without_optional_columns_are_those_of_unknown_values(model: Re
 def test_a_batch_of_nothing_is_answered_with_nothing(model: Reloaded) -> None:
     for answers in (model.columns([]), model.examples([])):
         assert {x.shape for x in answers.values()} == {(0,)}
+
+
+def test_predicting_in_process_asks_the_model_and_fills_in_what_is_left_out(
+    path: Path, model: Reloaded
+) -> None:
+    rows = [
+        impression(0, QUERIES[0], t, brand="acme", price=20.0, category="", device="")
+        for t in (TITLES[0], UNSEEN)
+    ]
+    rows = [row | {f.PRICE: float("nan")} for row in rows]
+    found = predict_columns(path, QUERIES[0], [TITLES[0], UNSEEN], {f.BRAND: "acme"})
+    _agree(found, model.columns(rows))
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ({"colour": "red"}, r"unknown columns \['colour'\]: expected some of \['brand'"),
+        ({f.PRICE: "cheap"}, "price='cheap': expected a number"),
+    ],
+)
+def test_a_column_that_cannot_be_asked_is_named(
+    path: Path, others: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        predict_columns(path, "q", ["t"], others)
+
+
+def test_the_newest_pushed_version_answers_and_a_broken_one_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="pushed no model: its report says why"):
+        pushed_model(tmp_path)
+    for version in ("9", "10", "tmp"):
+        (tmp_path / "serving" / "heft" / version).mkdir(parents=True)
+    newest = pushed_model(tmp_path)
+    assert newest.name == "10"
+    with pytest.raises(InputError, match="10 holds no whole SavedModel"):
+        predict_columns(newest, "q", ["t"], {})
 
 
 def test_the_graph_needs_no_op_that_a_stock_server_lacks(path: Path) -> None:

@@ -78,8 +78,13 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
         ({"seed": -1}, "seed=-1: "),
         ({"model": None}, "model=None: "),
         ({"logs": {"root": "/x", "splits": {"tune": 0.6, "natural": 0.6}}},
-         r"tune=0.6 and natural=0.6 leave nothing to train on"),
-        ({"logs": {"root": "/x", "clicks": None}}, "conversions are attributed to clicks"),
+         r"yaml: logs.splits: tune=0.6 and natural=0.6 leave nothing to train on"),
+        ({"logs": {"root": "/x", "clicks": None}},
+         "yaml: logs: conversions are attributed to clicks"),
+        ({"transform": {"categorical": ["device"]}},
+         r"yaml: categorical columns \['device'\] are used and not read: .*'brand'"),
+        ({"transform": {"numeric": ["margin"]}}, r"numeric columns \['margin'\] .*'price'"),
+        ({"slices": ["device"]}, r"columns \['device'\] .* under logs.categorical"),
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_be_is_named_with_its_key(
@@ -87,6 +92,13 @@ def test_a_value_that_cannot_be_is_named_with_its_key(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         load(_file(tmp_path, MINIMAL | change))
+
+
+def test_a_column_that_is_read_may_be_used(tmp_path: Path) -> None:
+    logs = {"root": "/x", "categorical": ["device"], "numeric": ["margin"]}
+    used = {"categorical": ["device"], "numeric": ["margin"]}
+    config = load(_file(tmp_path, {"logs": logs, "transform": used, "slices": ["device"]}))
+    assert config.transform.categorical == config.slices == ("device",)
 
 
 def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
