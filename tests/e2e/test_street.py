@@ -13,7 +13,6 @@ from serving.client import Client
 
 from .conftest import NODE, ROOT, Street, heft
 
-pytestmark = pytest.mark.xdist_group("street")
 
 NODES = {
     "LogExampleGen", "StatisticsGen", "ImportSchemaGen", "AnomalyGate", "Transform",
