@@ -13,7 +13,6 @@ from serving.client import Client
 
 from .conftest import NODE, ROOT, Street, heft
 
-
 NODES = {
     "LogExampleGen", "StatisticsGen", "ImportSchemaGen", "AnomalyGate", "Transform",
     "TextEmbedder", "ImportanceEstimator", "WeightedTrainer", "Evaluator", "WeightingJudge",
