@@ -33,7 +33,7 @@ def _columns(drawn: list[tuple[bytes, int, float]]) -> dict[str, np.ndarray]:
     }
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(rows, st.sampled_from(["part.gz", "part"]))
 def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[bytes, int, float]], name: str
