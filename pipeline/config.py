@@ -36,6 +36,13 @@ class Thresholds(Settings):
     calibration: tuple[float, float] = (0.5, 2.0)
     maximum_auc_loss: float = Field(0.01, ge=0, le=1)
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = self.calibration
+        if not low < high:
+            raise ValueError(f"calibration: [{low}, {high}] lets no model pass: lower first")
+        return self
+
 
 class PipelineConfig(Settings):
     """Everything a run depends on.

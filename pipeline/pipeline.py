@@ -1,7 +1,5 @@
 """The street: every node in the order in which data walks it."""
 
-from dataclasses import dataclass
-
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.pipeline import Pipeline
@@ -22,24 +20,10 @@ from pipeline.beam import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.digest import source_digest
 from pipeline.evaluation import eval_config
+from pipeline.places import Places
 from pipeline.resolvers import BlessedBefore, LatestBefore
 
-__all__ = ["Places", "create_pipeline"]
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a run keeps things.
-
-    Attributes:
-        root: artifacts of all nodes.
-        metadata: the SQLite file of ML Metadata.
-        serving: folder that the server polls; versions are pushed below it.
-    """
-
-    root: str
-    metadata: str
-    serving: str
+__all__ = ["create_pipeline"]
 
 
 def create_pipeline(
@@ -66,7 +50,7 @@ def create_pipeline(
             examples=examples, exclude_splits=[s for s in f.SPLITS if s not in (f.TRAIN, f.NATURAL)]
         )
     )
-    schema = add(_schema(config, statistics))
+    schema = add(_schema(places, statistics))
     earlier = add(_latest_before("previous_statistics", statistics.outputs["statistics"]))
     gate = add(
         AnomalyGate(
@@ -182,13 +166,13 @@ def _digest(component: str) -> str:
     return source_digest(f"components.{component}.executor")
 
 
-def _schema(config: PipelineConfig, statistics: BaseNode) -> BaseNode:
+def _schema(places: Places, statistics: BaseNode) -> BaseNode:
     """The schema from git; inferred, to be reviewed, where a config names none."""
-    if config.schema_dir is None:
+    if places.schema_file is None:
         return tfx.components.SchemaGen(
             statistics=statistics.outputs["statistics"], infer_feature_shape=False
         )
-    return tfx.components.ImportSchemaGen(schema_file=f"{config.schema_dir}/schema.pbtxt")
+    return tfx.components.ImportSchemaGen(schema_file=places.schema_file)
 
 
 def _transform(config: PipelineConfig, examples: Channel, schema: Channel) -> BaseNode:

@@ -1,6 +1,7 @@
 """What a run prints: a line per node, then a table."""
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from rich import box
@@ -9,9 +10,8 @@ from rich.status import Status
 from rich.table import Table
 
 from heft.report.facts import parse_facts
-from pipeline.run_local import NodeDone
 
-__all__ = ["Progress", "print_summary"]
+__all__ = ["NodeDone", "Progress", "print_summary"]
 
 # Resolvers look up earlier artifacts; they are part of the nodes behind them.
 _SILENT = ("previous_statistics", "latest_blessed_model")
@@ -20,6 +20,25 @@ _METRICS = {
     "shuffled": ("ctr_gauc",),
     "natural": ("ctr_auc", "ctr_log_loss", "ctr_calibration", "ctcvr_auc"),
 }
+
+
+@dataclass(frozen=True)
+class NodeDone:
+    """One node of a run, finished.
+
+    Attributes:
+        node: its id.
+        seconds: wall time; of a cached node, what the look-up took.
+        cached: taken over from an earlier run.
+        outputs: folder by output key; the first artifact of each.
+        rows: rows it wrote, where it says so.
+    """
+
+    node: str
+    seconds: float
+    cached: bool
+    outputs: dict[str, str]
+    rows: int | None
 
 
 class Progress:

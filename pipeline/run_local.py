@@ -3,7 +3,6 @@
 import datetime
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
@@ -13,28 +12,11 @@ from tfx.orchestration.pipeline import RunOptions
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
-__all__ = ["NodeDone", "StreetRunner", "artifacts_of"]
+from pipeline.progress import NodeDone
+
+__all__ = ["StreetRunner", "artifacts_of"]
 
 _RUN_ID = "pipeline-run-id"
-
-
-@dataclass(frozen=True)
-class NodeDone:
-    """One node of a run, finished.
-
-    Attributes:
-        node: its id.
-        seconds: wall time; of a cached node, what the look-up took.
-        cached: taken over from an earlier run.
-        outputs: folder by output key; the first artifact of each.
-        rows: rows it wrote, where it says so.
-    """
-
-    node: str
-    seconds: float
-    cached: bool
-    outputs: dict[str, str]
-    rows: int | None
 
 
 class StreetRunner(local_dag_runner.LocalDagRunner):

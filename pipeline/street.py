@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from google.protobuf import text_format
 from rich.console import Console
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from heft.console import log_to_file
 from heft.errors import ConfigError, HeftError
@@ -19,9 +21,8 @@ from heft.report.files import write_run
 from heft.simulate import simulate
 from pipeline.config import PipelineConfig, load
 from pipeline.digest import source_digest
-from pipeline.pipeline import Places, create_pipeline
+from pipeline.places import Places
 from pipeline.progress import Progress, print_summary
-from pipeline.run_local import StreetRunner
 
 __all__ = ["run_street"]
 
@@ -46,17 +47,22 @@ def run_street(
         InputError: the config or the logs cannot be used.
         GateError: a gate stopped the run.
     """
-    name = overrides.get("name") or load(config_path, data_dir=data_dir, overrides=overrides).name
+    name = load(config_path, data_dir=data_dir, overrides=overrides).name
     run_dir = (runs / name).absolute()
     config = load(config_path, run_dir=run_dir, data_dir=data_dir, overrides=overrides)
     _check_estimators(config)
+    schema_text = _read_schema(config)
     if config.simulate is not None:
         _simulate(config, run_dir, console)
     looked = preflight(config.logs)
     fingerprint = input_fingerprint(config.logs)
     facts = _run_facts(config, config_path, looked.span, fingerprint)
-    pipeline = create_pipeline(config, _places(run_dir), fingerprint, json.dumps(facts))
+    from pipeline.pipeline import create_pipeline  # TFX, which takes its time to import
+    from pipeline.run_local import StreetRunner
+
     run_dir.mkdir(parents=True, exist_ok=True)
+    places = _places(run_dir, _stage_schema(schema_text, run_dir))
+    pipeline = create_pipeline(config, places, fingerprint, json.dumps(facts))
     log_path = run_dir / "logs.txt"
     log_to_file(log_path, verbose)
     progress = Progress(console, config.name)
@@ -80,16 +86,55 @@ def _check_estimators(config: PipelineConfig) -> None:
             raise ConfigError(f"Expected one of {names()}, received: estimator={name!r}")
 
 
+def _read_schema(config: PipelineConfig) -> str | None:
+    """The schema from git; None where a config names none."""
+    if config.schema_dir is None:
+        return None
+    path = Path(config.schema_dir) / "schema.pbtxt"
+    if not path.is_file():
+        raise ConfigError(
+            f"schema_dir={config.schema_dir!r}: no schema.pbtxt there; name the folder that holds "
+            "it, or leave schema_dir out to have a schema inferred"
+        )
+    text = path.read_text(encoding="utf-8")
+    try:
+        text_format.Parse(text, schema_pb2.Schema())
+    except text_format.ParseError as error:
+        raise ConfigError(f"{path} is not a schema: {error}") from error
+    return text
+
+
+def _stage_schema(text: str | None, run_dir: Path) -> str | None:
+    """A copy under its digest: TFX's cache knows the schema by its path alone."""
+    if text is None:
+        return None
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    path = run_dir / "schema" / digest / "schema.pbtxt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
 def _finish(run_dir: Path, progress: Progress, console: Console) -> dict[str, Any]:
     report = Path(progress.outputs["ReportGen"]["report"])
     facts = json.loads((report / "facts.json").read_text(encoding="utf-8"))
     facts |= {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "seconds": {node: round(seconds, 1) for node, seconds in progress.seconds.items()},
+        "seconds": _seconds(run_dir, progress),
     }
     summary = write_run(facts, run_dir)
     print_summary(console, facts, summary)
     return summary
+
+
+def _seconds(run_dir: Path, progress: Progress) -> dict[str, float]:
+    """By node; what was taken from the cache keeps the time that it took when it ran."""
+    before = run_dir / "summary.json"
+    earlier = json.loads(before.read_text())["seconds"] if before.is_file() else {}
+    return {
+        node: round(seconds, 1) if seconds else earlier.get(node, 0.0)
+        for node, seconds in progress.seconds.items()
+    }
 
 
 def _simulate(config: PipelineConfig, run_dir: Path, console: Console) -> None:
@@ -98,7 +143,8 @@ def _simulate(config: PipelineConfig, run_dir: Path, console: Console) -> None:
     assert settings is not None
     out = Path(config.logs.root)
     made_by = settings.model_dump(mode="json") | {
-        "source": source_digest("heft.simulate.simulation")
+        "source": source_digest("heft.simulate.simulation"),
+        "data_digest": _folder_digest(settings.data),
     }
     marker = out / "made_by.json"
     if marker.is_file() and json.loads(marker.read_text()) == made_by:
@@ -112,8 +158,19 @@ def _simulate(config: PipelineConfig, run_dir: Path, console: Console) -> None:
     )
 
 
-def _places(run_dir: Path) -> Places:
+def _folder_digest(folder: str | None) -> str | None:
+    """SHA-256 over the files of a data folder; None for the built-in shop."""
+    if folder is None or not Path(folder).is_dir():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _places(run_dir: Path, schema_file: str | None) -> Places:
     return Places(
+        schema_file=schema_file,
         root=str(run_dir / "artifacts"),
         metadata=str(run_dir / "metadata.db"),
         serving=str(run_dir / "serving" / "heft"),

@@ -15,7 +15,7 @@ from heft.errors import ConfigError, HeftError, InputError
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Estimate what each training sample is worth, train with it, ship what it helped.",
+    help="Estimate what each training sample is worth, train with it, ship it if no gate objects.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -52,7 +52,10 @@ def version(
 @app.command()
 def simulate(
     source: Annotated[Source, typer.Argument(help="Where products and relevance come from.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write; must not exist.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Folder to write; replaces an earlier simulation."),
+    ],
     data: Annotated[Path | None, typer.Option("--data", help="Folder of the source.")] = None,
     sessions: Annotated[int, typer.Option(help="Result pages.", min=1)] = 20_000,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.", min=0)] = 0,
@@ -73,7 +76,8 @@ def simulate(
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(str(part) for part in fault["loc"])
-        raise ConfigError(f"{key}={fault['input']!r}: {fault['msg']}") from error
+        said = fault["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{key}={fault['input']!r}: {said}" if key else said) from error
     counts = run_simulation(settings, out)
     for name, count in counts.items():
         _out.print(f"{name.replace('_', ' '):<22}{count:>12,}")
@@ -178,7 +182,10 @@ def _pairs(items: list[str]) -> dict[str, Any]:
         key, sign, value = item.partition("=")
         if not sign or not key:
             raise ConfigError(f"{item!r}: expected key=value")
-        pairs[key] = yaml.safe_load(value)
+        try:
+            pairs[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{item!r}: {value!r} is not YAML") from error
     return pairs
 
 

@@ -56,6 +56,9 @@ def estimate_importance(
     train = _read(split_uris[f.TRAIN], features)
     tune = _read(split_uris[f.TUNE], features)
     harvest = _read(split_uris[f.HARVEST], features) if f.HARVEST in split_uris else None
+    if settings.propensity != "logged":
+        for columns in (train, tune):
+            columns.pop(f.PROPENSITY, None)
     inputs = proxy_features(train, table, [x.name for x in features])
     data = {task: importance_data(train, inputs, task) for task in f.TASKS}
     examination = estimate_examination(data[f.CTR], harvest, settings)

@@ -17,6 +17,10 @@ __all__ = ["Examination", "from_pairs", "from_shuffled_pages"]
 
 Array = np.ndarray
 
+# Positions below are pooled with it: nobody looks there, and a sentinel such as
+# 2147483647 must not make a curve of that length.
+_DEEPEST = 500
+
 
 @dataclass(frozen=True)
 class Examination:
@@ -58,6 +62,7 @@ def from_shuffled_pages(position: Array, click: Array, minimum_clicks: int = 50)
             f"{clicks} clicks on shuffled pages: expected at least {minimum_clicks} to estimate "
             "examination; shuffle more pages or lower minimum_clicks"
         )
+    position = np.minimum(position, _DEEPEST)
     last = int(position.max())
     shown = np.bincount(position, minlength=last + 1)[1:].astype(float)
     clicked = np.bincount(position, weights=click, minlength=last + 1)[1:]
@@ -83,6 +88,7 @@ def from_pairs(
     Raises:
         DataError: too few clicks on pairs seen at different positions.
     """
+    position = np.minimum(position, _DEEPEST)
     _, pair = np.unique(pair, return_inverse=True)
     last, pairs = int(position.max()), int(pair.max()) + 1
     cell, inverse = np.unique(pair * (last + 1) + position, return_inverse=True)
@@ -114,7 +120,10 @@ def from_pairs(
 
 def _monotone(clicked: Array, exposure: Array) -> Array:
     """Non-increasing rates, weighted by exposure, relative to the first."""
-    rate = clicked / np.maximum(exposure, 1e-12)
-    fit = IsotonicRegression(increasing=False, y_min=1e-6)
-    values = fit.fit_transform(np.arange(len(rate)), rate, sample_weight=exposure)
+    seen = exposure > 0
+    rate = clicked[seen] / exposure[seen]
+    # A position that nothing is known of takes the value of the nearest that is known.
+    fit = IsotonicRegression(increasing=False, y_min=1e-6, out_of_bounds="clip")
+    fit.fit(np.flatnonzero(seen), rate, sample_weight=exposure[seen])
+    values = fit.predict(np.arange(len(exposure)))
     return np.clip(values / values[0], 1e-3, 1.0)

@@ -53,7 +53,6 @@ def importance_data(columns: Columns, features: Array, task: str) -> ImportanceD
         position=columns[f.POSITION],
         propensity=np.where(propensity == 0, np.nan, propensity),
         pair=pair,
-        examined=columns[f.CLICK] == 1 if task != f.CTR else None,
     )
 
 
@@ -140,8 +139,13 @@ def summarise(
 
 
 def extremes(weights: Weights, how_many: int, distinct: Array) -> tuple[Array, Array]:
-    """Row numbers of the heaviest and the lightest samples, one per value of `distinct`."""
+    """Row numbers of the heaviest and the lightest samples, one per value of `distinct`.
+
+    By |w⁺| + |w⁻|; where that is the same for all rows, by w⁺.
+    """
     mass = np.abs(weights.pairs).sum(axis=1)
+    if len(mass) and np.ptp(mass) < 1e-5 * mass.max():
+        mass = weights.pairs[:, 0]
     order = np.argsort(-mass, kind="stable")
     return _first_distinct(order, distinct, how_many), _first_distinct(
         order[::-1], distinct, how_many
@@ -173,18 +177,21 @@ def _logged(train: ImportanceData) -> Examination:
             f"propensity: logged needs one in every row, received {missing} rows without; "
             "map the column, or use propensity: estimated"
         )
-    total = np.bincount(train.position, weights=train.propensity)[1:]
-    shown = np.bincount(train.position)[1:]
-    mean = total / np.maximum(shown, 1)
-    return Examination(np.clip(mean / mean[0], 1e-3, 1.0), int(train.label.sum()), "logged")
+    position = np.minimum(train.position, 500)
+    total = np.bincount(position, weights=train.propensity)[1:]
+    shown = np.bincount(position)[1:]
+    # Not relative to position 1: the weights take the logged propensities as they are.
+    known = np.flatnonzero(shown)
+    mean = np.interp(np.arange(len(shown)), known, total[known] / shown[known])
+    return Examination(np.clip(mean, 1e-3, 1.0), int(train.label.sum()), "logged")
 
 
 def _histograms(weights: Weights, label: Array, bins: int = 40) -> dict[str, Any]:
-    """Counts of the mass |w⁺| + |w⁻| by label, on common edges."""
-    mass = np.abs(weights.pairs).sum(axis=1)
-    top = float(np.quantile(mass, 0.999)) if len(mass) else 1.0
+    """Counts of w⁺ by label, on common edges."""
+    positive = weights.pairs[:, 0]
+    top = float(np.quantile(positive, 0.999)) if len(positive) else 1.0
     edges = np.linspace(0.0, max(top, 1e-6), bins + 1)
-    clipped = np.minimum(mass, edges[-1])
+    clipped = np.clip(positive, 0.0, edges[-1])
     counts = {
         name: np.histogram(clipped[label == value], edges)[0].tolist()
         for name, value in (("positive", 1), ("negative", 0))

@@ -53,7 +53,7 @@ class Metrics(_Fact):
 
 
 class Histogram(_Fact):
-    """Samples by the mass |w⁺| + |w⁻|: n + 1 edges, n counts for each label."""
+    """Samples by w⁺: n + 1 edges, n counts for each label."""
 
     edges: list[float]
     positive: list[float]

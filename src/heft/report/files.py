@@ -41,5 +41,8 @@ def _facts(run_dir: Path) -> dict[str, Any]:
     path = run_dir / _FACTS
     if not path.is_file():
         raise InputError(f"no {path}: the run did not finish; run it again")
-    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); run it again") from error
     return facts

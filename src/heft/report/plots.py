@@ -94,7 +94,7 @@ def histogram_plot(task: str, histogram: Histogram) -> Markup | None:
             share = counts / counts.sum()
             axes.stairs(share, edges, color=colour, fill=True, alpha=0.25)
             axes.stairs(share, edges, color=colour, label=f"{name} ({counts.sum():,.0f})")
-        axes.set_xlabel("weight |w⁺| + |w⁻|")
+        axes.set_xlabel("positive weight w⁺")
         axes.set_ylabel("share of its label")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.legend()

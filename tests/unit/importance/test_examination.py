@@ -63,3 +63,12 @@ def test_beyond_the_last_known_position_the_last_value_holds():
 def test_too_few_clicks_are_refused_with_the_number(estimate):
     with pytest.raises(DataError, match="^3 clicks|^0 clicks"):
         estimate(np.array([1, 2, 3, 1]), np.array([1, 1, 1, 0]))
+
+
+def test_positions_that_nothing_is_known_of_take_their_neighbours_value():
+    position = np.r_[np.tile([2, 3, 5], 200), 14, 2_147_483_647]
+    click = np.r_[np.tile([1, 1, 0], 200), 0, 0]
+    values = from_shuffled_pages(position, click).values
+    assert np.isfinite(values).all()
+    assert values[0] == values[1] == 1.0
+    assert len(values) < 1_000
