@@ -23,8 +23,9 @@ class ImportanceData:
         position: (n,) int64 from 1; 0 where unknown.
         propensity: (n,) float32 in (0, 1]; NaN where not logged.
         pair: (n,) int64, the same number for the same query and item.
-        examined: (n,) bool, rows that are known to have been examined, such as
-            clicked ones when the label is the conversion; none where left out.
+        examined: (n,) bool, rows known to have been examined whatever came of
+            it, from viewport tracking, say; none where left out. That a row was
+            clicked does not count: it is known of clicked rows alone.
         observed: (n,) in (0, 1], the probability that a positive could be seen
             (examination, say). `with_observed` sets it; ones where nothing is known.
     """
