@@ -7,14 +7,27 @@ import numpy as np
 
 from heft.errors import DataError, NotFittedError
 
-__all__ = ["Debiaser", "Estimator", "ImportanceData", "check_fitted"]
+__all__ = [
+    "Debiaser",
+    "Estimator",
+    "ImportanceData",
+    "Observer",
+    "Reweigher",
+    "check_fitted",
+    "need_column",
+]
 
 Array = np.ndarray
+
+_REQUIRED = ("features", "group", "position", "propensity", "pair")
 
 
 @dataclass(frozen=True)
 class ImportanceData:
     """The samples of one task, as columns of n rows.
+
+    The first six every estimator may count on. The others are None where a log
+    does not have them; an estimator that needs one says so.
 
     Attributes:
         features: (n, d) float32, what a proxy model may see of a sample.
@@ -28,6 +41,19 @@ class ImportanceData:
             clicked does not count: it is known of clicked rows alone.
         observed: (n,) in (0, 1], the probability that a positive could be seen
             (examination, say). `with_observed` sets it; ones where nothing is known.
+        user: (n,) int64, who saw it.
+        timestamp: (n,) int64, milliseconds since the epoch.
+        click_delay: (n,) float32, seconds from impression to click; NaN without one.
+        delay: (n,) float32, seconds from click to conversion; NaN without one.
+        elapsed: (n,) float32, seconds a conversion could have been seen.
+        sampling: (n,) float32 in (0, 1], the probability with which the row was
+            kept when negatives were sampled down.
+        slice: (n,) int64, which part of the data a row belongs to (a category).
+        protected: (n,) int64, the group that fairness is about.
+        domain: (n,) {0, 1}; 1 for rows of the target domain or period.
+        relevance: (n,) float32, agreement of query and title as texts (cosine).
+        spoken: (n,) float32, what the text encoder's attention says of the pair.
+        randomised: (n,) bool, rows of pages whose order was shuffled.
     """
 
     features: Array
@@ -38,13 +64,26 @@ class ImportanceData:
     pair: Array
     examined: Array | None = None
     observed: Array | None = None
+    user: Array | None = None
+    timestamp: Array | None = None
+    click_delay: Array | None = None
+    delay: Array | None = None
+    elapsed: Array | None = None
+    sampling: Array | None = None
+    slice: Array | None = None
+    protected: Array | None = None
+    domain: Array | None = None
+    relevance: Array | None = None
+    spoken: Array | None = None
+    randomised: Array | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.label)
-        for name in ("features", "group", "position", "propensity", "pair"):
-            if len(getattr(self, name)) != rows:
+        for name in self.__dataclass_fields__:
+            column = getattr(self, name)
+            if (column is not None or name in _REQUIRED) and len(column) != rows:
                 raise DataError(
-                    f"{name} has {len(getattr(self, name))} rows and label {rows}: "
+                    f"{name} has {len(column)} rows and label {rows}: "
                     "every column needs one row per sample"
                 )
         if rows and not np.isin(self.label, (0, 1)).all():
@@ -55,6 +94,25 @@ class ImportanceData:
             raise DataError(
                 f"feature column {column} holds NaN or infinity: fill missing values first"
             )
+
+    @classmethod
+    def of(cls, features: Array, label: Array, **columns: Array | None) -> "ImportanceData":
+        """Samples of a plain table: every row its own group and pair, no position.
+
+        Args:
+            features: (n, d).
+            label: (n,) {0, 1}.
+            columns: any other attribute by name.
+        """
+        rows = np.arange(len(label), dtype=np.int64)
+        plain = {
+            "group": rows,
+            "pair": rows,
+            "position": np.zeros(len(label), np.int64),
+            "propensity": np.full(len(label), np.nan, np.float32),
+        }
+        features = np.asarray(features, np.float32)
+        return cls(features=features, label=np.asarray(label, np.int64), **(plain | columns))
 
     def __len__(self) -> int:
         return len(self.label)
@@ -81,7 +139,12 @@ class ImportanceData:
 
 @runtime_checkable
 class Estimator(Protocol):
-    """A score per sample; higher means worth more."""
+    """A score per sample; higher means worth more.
+
+    `score` takes any samples, those of `fit` among them: what it says of a
+    sample comes from a model that has not seen the sample's group, unless the
+    estimator is about training on the sample itself and says so.
+    """
 
     def fit(self, data: ImportanceData) -> Self:
         """Learns what scoring needs."""
@@ -91,14 +154,27 @@ class Estimator(Protocol):
 
 
 @runtime_checkable
-class Debiaser(Protocol):
-    """A weight pair per sample: what the sample says once its bias is taken out."""
+class Observer(Estimator, Protocol):
+    """Knows how likely a positive was to be seen."""
 
-    def fit(self, data: ImportanceData) -> Self:
-        """Learns the bias."""
+    def propensity(self, data: ImportanceData) -> Array:
+        """(n,) in (0, 1]."""
+
+
+@runtime_checkable
+class Debiaser(Estimator, Protocol):
+    """A weight pair per sample: what the sample says once its bias is taken out."""
 
     def pairs(self, data: ImportanceData) -> Array:
         """(n, 2): w⁺ and w⁻."""
+
+
+@runtime_checkable
+class Reweigher(Estimator, Protocol):
+    """A weight per sample, for its positive and its negative part alike."""
+
+    def weight(self, data: ImportanceData) -> Array:
+        """(n,) float32, at least 0."""
 
 
 def check_fitted(estimator: object, attribute: str) -> None:
@@ -106,3 +182,15 @@ def check_fitted(estimator: object, attribute: str) -> None:
     if not hasattr(estimator, attribute):
         name = type(estimator).__name__
         raise NotFittedError(f"{name} is not fitted: call {name}.fit(data) before scoring")
+
+
+def need_column(data: ImportanceData, name: str, estimator: str) -> Array:
+    """The column `name` of `data`.
+
+    Raises:
+        DataError: the data does not have it.
+    """
+    column: Array | None = getattr(data, name)
+    if column is None:
+        raise DataError(f"{estimator} needs the column {name!r}, which this data does not have")
+    return column
