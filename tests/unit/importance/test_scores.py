@@ -102,7 +102,7 @@ def test_constant_labels_are_refused(value):
     constant = ImportanceData(
         data.features, np.full(400, value), data.group, data.position, data.propensity, data.pair
     )
-    with pytest.raises(DataError, match=f"labels outside fold 0 are {value}: expected both"):
+    with pytest.raises(DataError, match=f"all 400 labels are {value}: expected both"):
         El2n().fit(constant)
 
 
