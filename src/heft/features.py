@@ -68,6 +68,7 @@ BRAND = "brand"
 PRICE = "price"
 # What happened
 CLICK = "click"
+CLICK_DELAY = "click_delay"
 CONVERSION = "conversion"
 CONVERSION_DELAY = "conversion_delay"
 CONVERSION_VALUE = "conversion_value"
@@ -89,6 +90,7 @@ LOGGED: tuple[Column, ...] = (
     Column(BRAND, bytes, Role.CATEGORICAL, b"", "from the catalogue"),
     Column(PRICE, float, Role.NUMERIC, None, "from the catalogue, shop currency"),
     Column(CLICK, int, Role.LABEL, 0, "1 if clicked within the click window"),
+    Column(CLICK_DELAY, float, Role.TIME, -1.0, "seconds from the impression, -1 if none"),
     Column(CONVERSION, int, Role.LABEL, 0, "1 if converted within the conversion window"),
     Column(CONVERSION_DELAY, float, Role.TIME, -1.0, "seconds from the click, -1 if none"),
     Column(CONVERSION_VALUE, float, Role.LABEL, 0.0, "shop currency"),
@@ -108,6 +110,7 @@ SPLITS = (TRAIN, TUNE, HARVEST, NATURAL, SHUFFLED, GRADED)
 QUERY_ID = "query_text_id"
 TITLE_ID = "title_text_id"
 REQUEST_KEY = "request_key"
+USER_KEY = "user_key"
 LEXICAL = (
     "lexical_token_overlap",
     "lexical_trigram_query",

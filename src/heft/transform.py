@@ -69,13 +69,18 @@ def preprocess(
         outputs[f.numeric_value(name)] = _log_z_score(_dense(inputs[name], 0.0))
     for column in (f.POSITION, f.CLICK, f.CONVERSION, f.RANDOMISED):
         outputs[column] = _dense(inputs[column], 0)
-    for column in (f.OBSERVATION, f.CONVERSION_DELAY):
+    outputs[f.TIMESTAMP] = _dense(inputs[f.TIMESTAMP], 0)
+    for column in (f.OBSERVATION, f.CLICK_DELAY, f.CONVERSION_DELAY):
         outputs[column] = _dense(inputs[column], -1.0)
     # A schema inferred from a log without propensities gives them no number's type.
     if f.PROPENSITY in inputs and inputs[f.PROPENSITY].dtype == tf.float32:
         outputs[f.PROPENSITY] = _dense(inputs[f.PROPENSITY], 0.0)
     request = _dense(inputs[f.REQUEST_ID], "")
+    user = _dense(inputs[f.USER_ID], "")
+    # All that is known of a visitor without a name is the request.
+    user = tf.where(user == "", request, user)
     outputs[f.REQUEST_KEY] = tf.strings.to_hash_bucket_fast(request, 2**62)
+    outputs[f.USER_KEY] = tf.strings.to_hash_bucket_fast(user, 2**62)
     outputs[f.IMPRESSION_ID] = _dense(inputs[f.IMPRESSION_ID], "")
     return outputs
 

@@ -127,5 +127,18 @@ def test_labels_and_keys_pass_and_a_request_has_one_key() -> None:
     keys = found[f.REQUEST_KEY]
     assert keys[::2].tolist() == keys[1::2].tolist()
     assert len(set(keys.tolist())) == 3
-    absent = transformed([impression(0, "q", "t", conversion_delay=None, observation=None)])
-    assert absent[f.CONVERSION_DELAY].tolist() == absent[f.OBSERVATION].tolist() == [-1.0]
+    assert found[f.TIMESTAMP].tolist() == list(range(6))
+    assert found[f.CLICK_DELAY].tolist() == [row[f.CLICK_DELAY] for row in rows]
+    seconds = (f.CLICK_DELAY, f.CONVERSION_DELAY, f.OBSERVATION)
+    absent = transformed([impression(0, "q", "t", **dict.fromkeys(seconds))])
+    assert [absent[name].tolist() for name in seconds] == [[-1.0]] * 3
+
+
+def test_a_user_has_one_key_and_a_nameless_one_that_of_the_request() -> None:
+    users = ["ann", "bob", "ann", "", None, ""]
+    rows = [impression(i, "q", "t", user_id=user) for i, user in enumerate(users)]
+    found = transformed(rows)
+    keys, requests = found[f.USER_KEY], found[f.REQUEST_KEY]
+    assert keys[0] == keys[2]
+    assert keys[3:].tolist() == requests[3:].tolist()
+    assert len({*keys[:3], *requests}) == 2 + len(set(requests))

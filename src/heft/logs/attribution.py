@@ -86,7 +86,7 @@ def join_bucket(
 
     Returns:
         The impressions, one per id (the earliest; of equal ones the one read
-        first), in the order of their hash, with click, conversion,
+        first), in the order of their hash, with click, click_delay, conversion,
         conversion_delay, conversion_value and `_click_time`.
     """
     table = first_of_each(impressions, [ROW, FILE, features.TIMESTAMP])
@@ -105,10 +105,9 @@ def join_bucket(
     converted = time >= 0
     added = {
         features.CLICK: pa.array(clicked.astype(np.int64)),
+        features.CLICK_DELAY: pa.array(_seconds(shown, click_time)),
         features.CONVERSION: pa.array(converted.astype(np.int64)),
-        features.CONVERSION_DELAY: pa.array(
-            np.where(converted, (time - since) / _MS, -1.0).astype(np.float32)
-        ),
+        features.CONVERSION_DELAY: pa.array(_seconds(since, time)),
         features.CONVERSION_VALUE: pa.array(np.where(converted, value, 0.0).astype(np.float32)),
         CLICK_TIME: pa.array(click_time),
     }
@@ -117,6 +116,11 @@ def join_bucket(
     duplicates = impressions.num_rows - table.num_rows
     counts = Counter({ATTRIBUTED: table.num_rows, DUPLICATES: duplicates})
     return Joined(table, counts, click_counts, conversion_counts)
+
+
+def _seconds(since: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Seconds from `since` to `time`, float32; -1 where `time` is -1, which is never."""
+    return np.where(time >= 0, (time - since) / _MS, -1.0).astype(np.float32)
 
 
 def first_of_each(rows: pa.Table, order: Sequence[str]) -> pa.Table:

@@ -35,7 +35,7 @@ WITH imp AS (
   QUALIFY row_number() OVER (PARTITION BY id ORDER BY timestamp, _file, _row) = 1
 )
 SELECT imp.id, shown, coalesce(clicked, -1), (clicked IS NOT NULL)::INT,
-       (converted IS NOT NULL)::INT, coalesce((converted - clicked) / 1000, -1),
+       coalesce((clicked - shown) / 1000, -1), (converted IS NOT NULL)::INT, coalesce((converted - clicked) / 1000, -1),
        coalesce(value, 0)
 FROM imp LEFT JOIN click USING (id) LEFT JOIN conv USING (id) ORDER BY imp.id
 """
@@ -86,8 +86,8 @@ def test_join_agrees_with_duckdb_row_for_row(
     joined = join_bucket(impressions, clicks, conversions, CLICK_WINDOW, CONVERSION_WINDOW)
     expected = duckdb.execute(_REFERENCE).fetchall()
     columns = (
-        "impression_id", "timestamp", "_click_time", "click", "conversion", "conversion_delay",
-        "conversion_value",
+        "impression_id", "timestamp", "_click_time", "click", "click_delay", "conversion",
+        "conversion_delay", "conversion_value",
     )  # fmt: skip
     got = sorted(zip(*(joined.table.column(name).to_pylist() for name in columns), strict=True))
     assert got == [tuple(row) for row in expected]

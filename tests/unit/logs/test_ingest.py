@@ -85,7 +85,8 @@ click AS (
   SELECT id, min(timestamp) AS converted FROM click JOIN conversions ON id = impression_id
   WHERE timestamp - clicked BETWEEN 0 AND 1500000 GROUP BY id
 )
-SELECT id, shown, (clicked IS NOT NULL)::INT, (converted IS NOT NULL)::INT,
+SELECT id, shown, (clicked IS NOT NULL)::INT,
+       coalesce((clicked - shown) / 1000, -1)::FLOAT, (converted IS NOT NULL)::INT,
        coalesce((converted - clicked) / 1000, -1)::FLOAT,
        least((latest - coalesce(clicked, shown)) / 1000, 1500)::FLOAT, coalesce(title, '')
 FROM imp LEFT JOIN click USING (id) LEFT JOIN conv USING (id) CROSS JOIN ending
@@ -101,8 +102,8 @@ def test_written_rows_agree_with_duckdb(tmp_path: Path, seed: int) -> None:
         categorical=("device",),
     )  # fmt: skip
     rows = _examples(tmp_path / "out")
-    columns = ("impression_id", "timestamp", "click", "conversion", "conversion_delay",
-               "observation", "title")  # fmt: skip
+    columns = ("impression_id", "timestamp", "click", "click_delay", "conversion",
+               "conversion_delay", "observation", "title")  # fmt: skip
     got = sorted(
         tuple(v.decode() if isinstance(v, bytes) else v for v in (row[c] for c in columns))
         for row in rows
@@ -135,7 +136,7 @@ def test_examples_have_the_columns_of_the_contract(tmp_path: Path) -> None:
         "impression_id": b"i12", "request_id": b"r3", "user_id": b"u3", "item_id": b"p12",
         "query": b"query 3", "title": b"title 12", "position": 3, "timestamp": START + 180_000,
         "randomised": 0, "propensity": 0.25, "category": b"c0", "brand": b"b", "price": 12.5,
-        "click": 1, "conversion": 1, "conversion_delay": 60.0, "conversion_value": 9.5,
+        "click": 1, "click_delay": 5.0, "conversion": 1, "conversion_delay": 60.0, "conversion_value": 9.5,
         "observation": 2_405.0 - 185.0, "device": b"desk", "split": "train",
     }  # fmt: skip
     (graded,) = read_examples(tmp_path / "out/Split-graded")

@@ -44,6 +44,7 @@ def impression(number: int, query: str | bytes, title: str | bytes, **columns: A
         f.BRAND: "acme",
         f.PRICE: 10.0,
         f.CLICK: int(number % 3 == 0),
+        f.CLICK_DELAY: 2.5 if number % 3 == 0 else -1.0,
         f.CONVERSION: 0,
         f.CONVERSION_DELAY: -1.0,
         f.CONVERSION_VALUE: 0.0,
