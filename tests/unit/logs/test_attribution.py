@@ -35,7 +35,8 @@ WITH imp AS (
   QUALIFY row_number() OVER (PARTITION BY id ORDER BY timestamp, _file, _row) = 1
 )
 SELECT imp.id, shown, coalesce(clicked, -1), (clicked IS NOT NULL)::INT,
-       coalesce((clicked - shown) / 1000, -1), (converted IS NOT NULL)::INT, coalesce((converted - clicked) / 1000, -1),
+       coalesce((clicked - shown) / 1000, -1), (converted IS NOT NULL)::INT,
+       coalesce((converted - clicked) / 1000, -1),
        coalesce(value, 0)
 FROM imp LEFT JOIN click USING (id) LEFT JOIN conv USING (id) ORDER BY imp.id
 """

@@ -136,8 +136,9 @@ def test_examples_have_the_columns_of_the_contract(tmp_path: Path) -> None:
         "impression_id": b"i12", "request_id": b"r3", "user_id": b"u3", "item_id": b"p12",
         "query": b"query 3", "title": b"title 12", "position": 3, "timestamp": START + 180_000,
         "randomised": 0, "propensity": 0.25, "category": b"c0", "brand": b"b", "price": 12.5,
-        "click": 1, "click_delay": 5.0, "conversion": 1, "conversion_delay": 60.0, "conversion_value": 9.5,
-        "observation": 2_405.0 - 185.0, "device": b"desk", "split": "train",
+        "click": 1, "click_delay": 5.0, "conversion": 1, "conversion_delay": 60.0,
+        "conversion_value": 9.5, "observation": 2_405.0 - 185.0, "device": b"desk",
+        "split": "train",
     }  # fmt: skip
     (graded,) = read_examples(tmp_path / "out/Split-graded")
     assert graded == {
