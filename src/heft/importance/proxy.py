@@ -6,15 +6,13 @@ influence, the posterior of examination.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numba import njit
 
 from heft.errors import ConfigError, DataError
 from heft.importance.base import ImportanceData, check_fitted
+from heft.importance.proxy_trace import Checkpoints, ProxyTrace, sigmoid
 from heft.importance.stacked import Network, Scaling, Stacked, Targets, residuals, train
 
 __all__ = ["HiddenBlock", "OutOfFoldProxy", "ProxyTrace", "fold_of", "targets_of"]
@@ -25,34 +23,6 @@ _STEPS_PER_EPOCH = 100
 _LEAST = 5  # rows of the rarer label without which a network stays at the base rate
 _BLOCK = 16_384
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: spreads consecutive seeds
-
-
-def _none() -> Array:
-    return np.empty((0, 0), np.float32)
-
-
-@dataclass(frozen=True)
-class ProxyTrace:
-    """What out-of-fold training says of n rows, at E checkpoints, one after each epoch.
-
-    None of it depends on a row's label.
-
-    Attributes:
-        early: (n,) float32 in (0, 1), attractiveness after the first epoch.
-        final: (n,) float32 in (0, 1), attractiveness after the last.
-        logits: (n, E) float32, the logit of attractiveness at every checkpoint.
-        sensitivity: (n, E) float32, ‖∂logit/∂parameters‖₂ over all parameters of
-            the network; times |∂loss/∂logit| it is the norm of the row's gradient.
-    """
-
-    early: Array
-    final: Array
-    logits: Array = field(default_factory=_none)
-    sensitivity: Array = field(default_factory=_none)
-
-    def probability(self, data: ImportanceData, checkpoint: int = -1) -> Array:
-        """(n,) float32, P(label = 1): observed · attractiveness."""
-        return _sigmoid(self.logits[:, checkpoint]) * data.observation()
 
 
 class HiddenBlock(NamedTuple):
@@ -190,9 +160,9 @@ class OutOfFoldProxy:
         logits = np.empty((len(data), self.epochs), np.float32)
         sensitivity = np.empty_like(logits)
         for fold, rows, inputs in self.blocks(data):
-            every = _Checkpoints.of([networks[fold] for networks in self.networks_])
+            every = Checkpoints.of([networks[fold] for networks in self.networks_])
             logits[rows], sensitivity[rows] = every.look(inputs)
-        trace = ProxyTrace(_sigmoid(logits[:, 0]), _sigmoid(logits[:, -1]), logits, sensitivity)
+        trace = ProxyTrace(sigmoid(logits[:, 0]), sigmoid(logits[:, -1]), logits, sensitivity)
         self._last = (data, trace)
         return trace
 
@@ -275,59 +245,6 @@ def targets_of(data: ImportanceData, pairs: Array | None = None) -> Targets:
     return Targets(positive, negative, np.ones(len(data), np.float32))
 
 
-@dataclass(frozen=True)
-class _Checkpoints:
-    """The networks of one fold at all checkpoints, side by side."""
-
-    w1: Array
-    b1: Array
-    w2: Array
-    b2: Array
-
-    @classmethod
-    def of(cls, networks: list[Network]) -> "_Checkpoints":
-        return cls(
-            np.concatenate([n.w1 for n in networks], axis=1),
-            np.concatenate([n.b1 for n in networks]),
-            np.stack([n.w2 for n in networks]),
-            np.array([n.b2 for n in networks], np.float32),
-        )
-
-    @cached_property
-    def linear(self) -> bool:
-        return not self.w1.shape[1]
-
-    def look(self, inputs: Array) -> tuple[Array, Array]:
-        """Logits and sensitivities, (b, E) each."""
-        square = np.einsum("bd,bd->b", inputs, inputs) + 1
-        if self.linear:
-            logits = inputs @ self.w2.T + self.b2
-            return logits, np.broadcast_to(np.sqrt(square)[:, None], logits.shape)
-        logits = np.empty((len(inputs), len(self.b2)), np.float32)
-        sensitivity = np.empty_like(logits)
-        _look(inputs @ self.w1, self.b1, self.w2, self.b2, square, logits, sensitivity)
-        return logits, sensitivity
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
-def _look(
-    inner: Array, b1: Array, w2: Array, b2: Array, square: Array, logits: Array, sensitivity: Array
-) -> None:
-    """∂z/∂w1 = x(w2 ∘ on)ᵀ, ∂z/∂b1 = w2 ∘ on, ∂z/∂w2 = relu, ∂z/∂b2 = 1."""
-    checkpoints, hidden = w2.shape
-    for i in range(inner.shape[0]):
-        for e in range(checkpoints):
-            logit, first, last = b2[e], np.float32(0), np.float32(1)
-            for j in range(hidden):
-                value = max(inner[i, e * hidden + j] + b1[e * hidden + j], np.float32(0))
-                weight = w2[e, j] if value > 0 else np.float32(0)
-                logit += value * weight
-                first += weight * weight
-                last += value * value
-            logits[i, e] = logit
-            sensitivity[i, e] = np.sqrt(first * square[i] + last)
-
-
 def _hash(key: Array, seed: int) -> Array:
     key = key + np.uint64(seed * _GOLDEN % 2**64)
     key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -357,12 +274,6 @@ def _base_rates(targets: Targets, fold: Array, folds: int) -> tuple[float, Array
     rates = (outside(positive) + 1) / np.maximum(outside(shown) + 2, 1e-9)
     overall = (positive.sum() + 1) / max(shown.sum() + 2, 1e-9)
     return float(np.clip(overall, 1e-6, 1 - 1e-6)), rates, least < _LEAST
-
-
-def _sigmoid(logit: Array) -> Array:
-    logit = np.asarray(logit, np.float32)
-    with np.errstate(over="ignore"):
-        return np.clip(1 / (1 + np.exp(-logit)), 1e-7, 1 - 1e-7).astype(np.float32)
 
 
 def _logit(rate: Array) -> Array:

@@ -5,21 +5,25 @@ one product of matrices forward and one backward, whatever K is. A row sends no
 gradient into the network that is to judge it.
 """
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
-from numba import njit
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from heft.importance.stacked_kernels import backward, gather, moments, pull_rows, residual_rows
 
 __all__ = ["Network", "Scaling", "Stacked", "Targets", "residuals", "train"]
 
 Array = np.ndarray
 
-LEARNING_RATE = 2e-3  # at a batch of 1,024; grows with the root of the batch
+LEARNING_RATE = 5e-3  # up to a batch of 1,024; then it grows with the root of the batch
 _DECAY = 0.9  # share of the learning rate that is gone by the last step
-_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-7
-# Lets sums be vectorised; NaN and infinity keep their meaning.
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
+_PART = 2048  # rows a thread takes at once
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, np.float32(1e-7)
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Scaling:
     @classmethod
     def of(cls, features: Array) -> "Scaling":
         """Learned in one pass, in double precision, without a copy of (n, d)."""
-        mean, variance = _moments(np.ascontiguousarray(features, np.float32))
+        mean, variance = moments(np.ascontiguousarray(features, np.float32))
         scale = np.sqrt(variance)
         inverse = 1.0 / np.where(scale > 1e-6, scale, 1.0)
         return cls(mean.astype(np.float32), inverse.astype(np.float32))
@@ -45,7 +49,7 @@ class Scaling:
     def rows(self, features: Array, rows: Array) -> Array:
         """(b, d) float32: `features[rows]`, standardised."""
         out = np.empty((len(rows), features.shape[1]), np.float32)
-        _gather(features, rows, self.mean, self.inverse, out)
+        gather(features, rows, self.mean, self.inverse, out)
         return out
 
 
@@ -132,26 +136,23 @@ class Stacked:
         w1, b1 = self.w1[:, columns].copy(), self.b1[columns].copy()
         return Network(w1, b1, self.w2[fold].copy(), float(self.b2[fold]))
 
-    def gradients(self, inputs: Array, fold: Array, targets: Targets, active: Array) -> list[Array]:
-        """Mean gradients over the rows that a network may see, as `parameters`.
+    def gradients(self, inputs: Array, fold: Array, targets: Targets, scale: Array) -> list[Array]:
+        """Gradients summed over the rows that a network may see, times `scale`; as `parameters`.
 
         Args:
             inputs: (b, d) float32, standardised.
             fold: (b,), the network that is not to learn from the row.
             targets: (b,) each.
-            active: (K,) bool; the others do not learn.
+            scale: (K,) float32; 0 for a network that does not learn.
         """
-        folds = len(self.b2)
-        seen = len(fold) - np.bincount(fold, minlength=folds)
-        scale = np.where(active, 1 / np.maximum(seen, 1), 0).astype(np.float32)
         columns = (fold, targets.positive, targets.negative, targets.observed, scale)
         if not self.hidden:
             pull = inputs @ self.w2.T
-            _pull(pull, self.b2, *columns)
+            pull_rows(pull, self.b2, *columns)
             return [self.w1, self.b1, pull.T @ inputs, pull.sum(axis=0)]
         inner = inputs @ self.w1
         g1, g2, gb = np.zeros_like(self.b1), np.zeros_like(self.w2), np.zeros_like(self.b2)
-        _backward(inner, self.b1, self.w2, self.b2, *columns, g1, g2, gb)
+        backward(inner, self.b1, self.w2, self.b2, *columns, g1, g2, gb)
         return [inputs.T @ inner, g1, g2, gb]
 
 
@@ -187,22 +188,32 @@ def train(
         epochs: how many.
         seed: of the shuffles.
     """
-    parts = -(-len(order) // batch)
-    total = parts * passes * epochs
+    steps = -(-len(order) // batch)
+    total = steps * passes * epochs
     top = LEARNING_RATE * max(1.0, np.sqrt(batch / 1024))
-    moments = [(np.zeros_like(p), np.zeros_like(p)) for p in start.parameters()]
-    step = 0
+    adam = _Adam(start.parameters())
+
+    def gradients(rows: Array, scale: Array) -> list[Array]:
+        inputs = scaling.rows(features, rows)
+        return start.gradients(inputs, fold[rows], targets.take(rows), scale)
+
     for epoch in range(epochs):
         rates = []
-        for turn in range(passes):
-            shuffled = order[np.random.default_rng([seed, epoch, turn]).permutation(len(order))]
-            for rows in np.array_split(shuffled, parts):
-                rate = top * (1 - _DECAY * step / total)
-                inputs, part = scaling.rows(features, rows), targets.take(rows)
-                gradients = start.gradients(inputs, fold[rows], part, active)
-                step += 1
-                _adam(start.parameters(), gradients, moments, rate, step)
-                rates.append(rate)
+        # BLAS threads wait for each other by spinning, which a busy machine turns into
+        # milliseconds a product. The parts of a batch, always the same, run beside each other.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(_threads()) as pool:
+            for turn in range(passes):
+                shuffle = np.random.default_rng([seed, epoch, turn]).permutation(len(order))
+                for rows in np.array_split(order[shuffle], steps):
+                    seen = len(rows) - np.bincount(fold[rows], minlength=len(active))
+                    scale = np.where(active, 1 / np.maximum(seen, 1), 0).astype(np.float32)
+                    parts = np.array_split(rows, -(-len(rows) // _PART))
+                    alone = len(parts) == 1
+                    found = (map if alone else pool.map)(gradients, parts, [scale] * len(parts))
+                    rates.append(top * (1 - _DECAY * adam.steps / total))
+                    adam.step(
+                        [reduce(np.add, same) for same in zip(*found, strict=True)], rates[-1]
+                    )
         yield [start.network(k) for k in range(len(active))], float(np.mean(rates))
 
 
@@ -213,102 +224,28 @@ def residuals(logit: Array, targets: Targets) -> Array:
     """
     flat = np.ascontiguousarray(logit, np.float32).reshape(len(logit), -1)
     out = np.empty_like(flat)
-    _residuals(flat, targets.positive, targets.negative, targets.observed, out)
+    residual_rows(flat, targets.positive, targets.negative, targets.observed, out)
     return out.reshape(np.shape(logit))
 
 
-def _adam(
-    parameters: list[Array],
-    gradients: list[Array],
-    moments: list[tuple[Array, Array]],
-    rate: float,
-    step: int,
-) -> None:
-    corrected = np.float32(rate * np.sqrt(1 - _BETA2**step) / (1 - _BETA1**step))
-    for value, gradient, (mean, square) in zip(parameters, gradients, moments, strict=True):
-        mean += (1 - _BETA1) * (gradient - mean)
-        square += (1 - _BETA2) * (gradient * gradient - square)
-        value -= corrected * mean / (np.sqrt(square) + np.float32(_EPSILON))
+class _Adam:
+    """Kingma & Ba 2015, in place."""
+
+    def __init__(self, parameters: list[Array]) -> None:
+        self.parameters = parameters
+        self.means = [np.zeros_like(p) for p in parameters]
+        self.squares = [np.zeros_like(p) for p in parameters]
+        self.steps = 0
+
+    def step(self, gradients: list[Array], rate: float) -> None:
+        self.steps += 1
+        correction = np.sqrt(1 - _BETA2**self.steps) / (1 - _BETA1**self.steps)
+        of_each = zip(self.parameters, gradients, self.means, self.squares, strict=True)
+        for value, gradient, mean, square in of_each:
+            mean += np.float32(1 - _BETA1) * (gradient - mean)
+            square += np.float32(1 - _BETA2) * (gradient * gradient - square)
+            value -= np.float32(rate * correction) * mean / (np.sqrt(square) + _EPSILON)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _moments(features: Array) -> tuple[Array, Array]:
-    """Mean and variance by column, about the first row."""
-    n, d = features.shape
-    total, square = np.zeros(d), np.zeros(d)
-    for i in range(n):
-        for j in range(d):
-            away = np.float64(features[i, j]) - np.float64(features[0, j])
-            total[j] += away
-            square[j] += away * away
-    mean = total / n
-    variance = np.maximum(square / n - mean * mean, 0.0)
-    for j in range(d):
-        mean[j] += features[0, j]
-    return mean, variance
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _gather(features: Array, rows: Array, mean: Array, inverse: Array, out: Array) -> None:
-    for b in range(len(rows)):
-        i = rows[b]
-        for j in range(features.shape[1]):
-            out[b, j] = (features[i, j] - mean[j]) * inverse[j]
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _residual(logit: float, positive: float, negative: float, observed: float) -> float:
-    # From the smaller of e^z and e^−z, so that 1 − σ keeps its digits.
-    small = np.exp(-np.abs(logit))
-    low, high = small / (1 + small), 1 / (1 + small)
-    yes, no = (high, low) if logit > 0 else (low, high)
-    missed = no + (1 - observed) * yes
-    return negative * observed * yes * (no / missed if missed > 0 else 1.0) - positive * no
-
-
-@njit(cache=True, nogil=True)
-def _residuals(logit: Array, positive: Array, negative: Array, observed: Array, out: Array) -> None:
-    for i in range(logit.shape[0]):
-        for m in range(logit.shape[1]):
-            out[i, m] = _residual(logit[i, m], positive[i], negative[i], observed[i])
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _pull(
-    logit: Array, b2: Array, fold: Array, positive: Array, negative: Array, observed: Array,
-    scale: Array,
-) -> None:  # fmt: skip
-    """Logits without bias become scaled residuals; 0 where the network may not see the row."""
-    for i in range(logit.shape[0]):
-        for k in range(logit.shape[1]):
-            pull = _residual(logit[i, k] + b2[k], positive[i], negative[i], observed[i])
-            logit[i, k] = 0.0 if fold[i] == k else scale[k] * pull
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _backward(
-    inner: Array, b1: Array, w2: Array, b2: Array, fold: Array, positive: Array, negative: Array,
-    observed: Array, scale: Array, g1: Array, g2: Array, gb: Array,
-) -> None:  # fmt: skip
-    """First-layer products become their gradients, in place; the others are added up."""
-    folds, hidden = w2.shape
-    for i in range(inner.shape[0]):
-        for k in range(folds):
-            start = k * hidden
-            if fold[i] == k:
-                for j in range(hidden):
-                    inner[i, start + j] = 0.0
-                continue
-            logit = b2[k]
-            for j in range(hidden):
-                value = max(inner[i, start + j] + b1[start + j], np.float32(0))
-                inner[i, start + j] = value
-                logit += value * w2[k, j]
-            pull = np.float32(scale[k] * _residual(logit, positive[i], negative[i], observed[i]))
-            gb[k] += pull
-            for j in range(hidden):
-                value = inner[i, start + j]
-                g2[k, j] += pull * value
-                back = pull * w2[k, j] if value > 0 else np.float32(0)
-                inner[i, start + j] = back
-                g1[start + j] += back
+def _threads() -> int:
+    return min(len(os.sched_getaffinity(0)), 8)
