@@ -60,7 +60,8 @@ class DelayedFeedback:
         wait: of es_dfm, seconds; half the conversions' delay if None.
         minimum: F below is raised to it, in (0, 1].
         delays: a known distribution, in place of an estimate.
-        proxy: shared out-of-fold model; its own if none is given.
+        proxy: shared out-of-fold model, as it is if it has been fitted (its
+            likelihood must know F, see `OutOfFoldProxy`); its own if none is given.
         random_state: seed of the own proxy.
 
     Raises:
@@ -96,14 +97,16 @@ class DelayedFeedback:
         self.wait = wait
         self.minimum = minimum
         self.delays = delays
-        self.proxy = proxy or OutOfFoldProxy(random_state=random_state)
+        self.proxy = proxy
+        self.random_state = random_state
 
     def fit(self, data: ImportanceData) -> Self:
-        """Learns how long conversions take, from rows with label 1 and a delay.
+        """Learns how long conversions take, from rows with label 1 and a delay, and a.
 
         Raises:
             DataError: a column is missing, there are too few conversions, or
-                without `window` delays do not thin out within their observation.
+                without `window` delays do not thin out within their observation;
+                for a, see the proxy.
         """
         self.delays_ = self.delays or self._estimate(data)
         if self.delays_.flat and self.window is None:
@@ -112,6 +115,9 @@ class DelayedFeedback:
                 "so that nothing says how many are still to come: set window, the seconds within "
                 "which a conversion counts, or use a log that ran for longer"
             )
+        if self.method != "inverse":
+            proxy = self.proxy or OutOfFoldProxy(random_state=self.random_state)
+            self.proxy_ = proxy.fitted(data.with_observed(self._observed(data)))
         return self
 
     def propensity(self, data: ImportanceData) -> Array:
@@ -130,13 +136,13 @@ class DelayedFeedback:
         """(n, 2) float64; negative only w⁻ of a conversion, with `inverse`.
 
         Raises:
-            DataError: `elapsed` is missing; for es_dfm `delay`; see also the proxy.
+            DataError: `elapsed` is missing; for es_dfm `delay`.
         """
-        seen = np.clip(self.propensity(data) * data.observation(), self.minimum, 1.0)
+        seen = self._observed(data)
         positive = data.label / seen
         if self.method == "inverse":
             return np.stack([positive, 1 - positive], axis=1)
-        rate = self.proxy.trace(data.with_observed(seen)).final.astype(np.float64)
+        rate = self.proxy_.trace(data).final.astype(np.float64)
         rate = np.clip(rate, 1e-9, 1 - 1e-9)
         if self.method == "posterior":
             missed = (1 - seen) * rate / (1 - seen * rate)
@@ -151,6 +157,9 @@ class DelayedFeedback:
         delay = need_column(data, "delay", "delayed_feedback")
         rows = (data.label == 1) & np.isfinite(delay)
         return fit_delays(delay[rows], _elapsed(data)[rows], self.family)
+
+    def _observed(self, data: ImportanceData) -> Array:
+        return np.clip(self.propensity(data) * data.observation(), self.minimum, 1.0)
 
     def _seen(self, seconds: Array) -> Array:
         if self.window is None:
