@@ -15,7 +15,7 @@ from heft.importance.base import ImportanceData, check_fitted
 from heft.importance.proxy_trace import Checkpoints, ProxyTrace, sigmoid
 from heft.importance.stacked import Network, Scaling, Stacked, Targets, residuals, train
 
-__all__ = ["HiddenBlock", "OutOfFoldProxy", "ProxyTrace", "fold_of", "targets_of"]
+__all__ = ["HiddenBlock", "OutOfFoldProxy", "ProxyTrace", "check_labels", "fold_of", "targets_of"]
 
 Array = np.ndarray
 
@@ -108,7 +108,7 @@ class OutOfFoldProxy:
                 finite, `observed` outside (0, 1].
         """
         targets = targets_of(data, pairs)
-        _check_labels(targets)
+        check_labels(targets)
         self._last = None
         n = len(data)
         fold = self.fold(data)
@@ -281,7 +281,8 @@ def _logit(rate: Array) -> Array:
     return np.log(rate / (1 - rate))
 
 
-def _check_labels(targets: Targets) -> None:
+def check_labels(targets: Targets) -> None:
+    """Raises DataError unless there are rows of both labels."""
     rows = len(targets.positive)
     if not rows:
         raise DataError("received 0 rows: expected samples of both labels to fit on")

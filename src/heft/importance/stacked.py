@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from heft.importance.stacked_kernels import backward, gather, moments, pull_rows, residual_rows
 
-__all__ = ["Network", "Scaling", "Stacked", "Targets", "residuals", "train"]
+__all__ = ["Network", "Scaling", "Stacked", "Targets", "losses", "residuals", "train"]
 
 Array = np.ndarray
 
@@ -226,6 +226,14 @@ def residuals(logit: Array, targets: Targets) -> Array:
     out = np.empty_like(flat)
     residual_rows(flat, targets.positive, targets.negative, targets.observed, out)
     return out.reshape(np.shape(logit))
+
+
+def losses(logit: Array, targets: Targets) -> Array:
+    """−w⁺·log σ(z) − w⁻·log(1 − θσ(z)) of logits (n,), float64, in nats."""
+    z = logit.astype(np.float64)
+    theta = targets.observed.astype(np.float64)
+    seen = np.log1p((1 - theta) * np.exp(np.minimum(z, 500))) - np.logaddexp(0, z)
+    return targets.positive * np.logaddexp(0, -z) - targets.negative * seen
 
 
 class _Adam:
