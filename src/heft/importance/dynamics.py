@@ -11,13 +11,13 @@ from heft.importance.proxy import OutOfFoldProxy
 from heft.importance.proxy_trace import ProxyTrace
 from heft.importance.registry import create
 
-__all__ = ["ONE_PASS", "TraceEstimator", "one_pass"]
+__all__ = ["ONE_PASS", "ProxyEstimator", "TraceEstimator", "one_pass"]
 
 ONE_PASS = ("el2n", "grand", "aum", "tracin")
 
 
-class TraceEstimator(ABC):
-    """A score that is a function of a row's trace and label.
+class ProxyEstimator:
+    """What rests on the shared out-of-fold proxy.
 
     Args:
         proxy: shared out-of-fold model, trained on what it is first given; a model
@@ -40,6 +40,10 @@ class TraceEstimator(ABC):
         """
         self.proxy_ = (self.proxy or OutOfFoldProxy(random_state=self.random_state)).fitted(data)
         return self
+
+
+class TraceEstimator(ProxyEstimator, ABC):
+    """A score that is a function of a row's trace and label; see `ProxyEstimator`."""
 
     def score(self, data: ImportanceData) -> np.ndarray:
         """(n,) float32, of any rows, by networks that have not seen their groups."""

@@ -15,7 +15,15 @@ from heft.importance.base import ImportanceData, check_fitted
 from heft.importance.proxy_trace import Checkpoints, ProxyTrace, sigmoid
 from heft.importance.stacked import Network, Scaling, Stacked, Targets, residuals, train
 
-__all__ = ["HiddenBlock", "OutOfFoldProxy", "ProxyTrace", "check_labels", "fold_of", "targets_of"]
+__all__ = [
+    "HiddenBlock",
+    "OutOfFoldProxy",
+    "ProxyTrace",
+    "check_labels",
+    "fold_of",
+    "row_order",
+    "targets_of",
+]
 
 Array = np.ndarray
 
@@ -125,7 +133,7 @@ class OutOfFoldProxy:
             targets,
             stacked,
             ~self.constant_,
-            _order(data, self.random_state),
+            row_order(data, self.random_state),
             batch,
             passes=max(1, round(_STEPS_PER_EPOCH * batch / n)),
             epochs=self.epochs,
@@ -221,6 +229,14 @@ def fold_of(group: Array, folds: int, seed: int = 0) -> Array:
     return (_hash(np.asarray(group).astype(np.uint64), seed) % np.uint64(folds)).astype(np.int64)
 
 
+def row_order(data: ImportanceData, seed: int = 0) -> Array:
+    """(n,) row numbers by hash of their keys, so that their order in memory does not matter."""
+    key = _hash(data.group.astype(np.uint64), seed + 1)
+    for column in (data.pair, data.position):
+        key = _hash(key ^ column.astype(np.uint64), seed + 1)
+    return np.argsort(key, kind="stable")
+
+
 def targets_of(data: ImportanceData, pairs: Array | None = None) -> Targets:
     """(y, 1 − y) and `observed`; or the pairs, of which nothing is hidden.
 
@@ -250,14 +266,6 @@ def _hash(key: Array, seed: int) -> Array:
     key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return key ^ (key >> np.uint64(31))
-
-
-def _order(data: ImportanceData, seed: int) -> Array:
-    """Rows by hash of their keys, so that their order in memory does not matter."""
-    key = _hash(data.group.astype(np.uint64), seed + 1)
-    for column in (data.pair, data.position):
-        key = _hash(key ^ column.astype(np.uint64), seed + 1)
-    return np.argsort(key, kind="stable")
 
 
 def _base_rates(targets: Targets, fold: Array, folds: int) -> tuple[float, Array, Array]:

@@ -6,7 +6,16 @@ One thread each and without the interpreter's lock: who calls them divides the r
 import numpy as np
 from numba import njit
 
-__all__ = ["FAST", "backward", "gather", "look", "moments", "pull_rows", "residual_rows"]
+__all__ = [
+    "FAST",
+    "backward",
+    "dot_gradients",
+    "gather",
+    "look",
+    "moments",
+    "pull_rows",
+    "residual_rows",
+]
 
 Array = np.ndarray
 
@@ -118,3 +127,24 @@ def look(
                 last += value * value
             logits[i, e] = logit
             sensitivity[i, e] = np.sqrt(first * square[i] + last)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def dot_gradients(
+    inner: Array, through: Array, b1: Array, w2: Array, b2: Array, positive: Array,
+    negative: Array, observed: Array, m1: Array, m2: Array, mb: Array, rates: Array, out: Array,
+) -> None:  # fmt: skip
+    """Σₑ rate · ⟨gradient, mean⟩; `through` is x·(mean of ∂w1), (b, E·h)."""
+    checkpoints, hidden = w2.shape
+    for i in range(inner.shape[0]):
+        total = np.float32(0)
+        for e in range(checkpoints):
+            logit, dot = b2[e], mb[e]
+            for j in range(hidden):
+                at = e * hidden + j
+                value = max(inner[i, at] + b1[at], np.float32(0))
+                weight = w2[e, j] if value > 0 else np.float32(0)
+                logit += value * weight
+                dot += value * m2[e, j] + weight * (through[i, at] + m1[at])
+            total += rates[e] * _residual(logit, positive[i], negative[i], observed[i]) * dot
+        out[i] = total
