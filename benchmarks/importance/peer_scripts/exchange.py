@@ -43,5 +43,10 @@ def serve(methods: dict[str, Method]) -> None:
                 errors.setdefault(name, f"{path.stem}: {type(error).__name__}: {error}")
             seconds[name] += time.perf_counter() - began
         np.savez(options.scores / path.name, **found)
-    report = {"seconds": {k: round(v, 2) for k, v in seconds.items()}, "errors": errors}
+    count = len(list(options.splits.glob("*.npz")))
+    report = {
+        "splits": count,
+        "seconds": {k: round(v, 2) for k, v in seconds.items()},
+        "errors": errors,
+    }
     (options.scores / "report.json").write_text(json.dumps(report), encoding="utf-8")

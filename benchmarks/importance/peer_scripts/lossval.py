@@ -10,6 +10,8 @@ validation rows; the weights after training are the values. Here: a network of
 five layers of 100 units, Adam with .01, 30 epochs, batches of 32.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from geomloss import SamplesLoss
@@ -43,6 +45,6 @@ def lossval(split: dict[str, np.ndarray], models: int) -> np.ndarray:
 def _network(width: int) -> torch.nn.Module:
     sizes = [width, _WIDTH, _WIDTH, _WIDTH, _WIDTH]
     layers: list[torch.nn.Module] = []
-    for left, right in zip(sizes, sizes[1:], strict=False):
+    for left, right in pairwise(sizes):
         layers += [torch.nn.Linear(left, right), torch.nn.ReLU()]
     return torch.nn.Sequential(*layers, torch.nn.Linear(_WIDTH, 2))
