@@ -1,22 +1,19 @@
 """How much more common a sample is in the domain a model is meant for."""
 
-from typing import Literal, Self, get_args
+from dataclasses import replace
+from typing import Self
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from heft.errors import ConfigError, DataError
 from heft.importance.base import ImportanceData, check_fitted, need_column
-from heft.importance.proxy import fold_of
+from heft.importance.proxy import OutOfFoldProxy
 from heft.importance.registry import register
 
-__all__ = ["Classifier", "DomainRatio"]
+__all__ = ["DomainRatio"]
 
 Array = np.ndarray
-Classifier = Literal["logistic", "boosting"]
 
 # The mean of the ratio over source rows is 1 if the classifier is right and the
 # domains overlap.
@@ -33,22 +30,22 @@ class DomainRatio:
 
     (Bickel, Brückner & Scheffer 2009, Discriminative Learning Under Covariate
     Shift): a mean over source rows under these weights is one over the target,
-    as long as the label depends on x alike in both. The classifier is fitted on
-    folds of groups and judges a group it has not seen; its logits are then
-    calibrated (Platt 1999), clipped, and the weights of source rows divided by
-    their mean. Rows of the target have weight 1.
+    as long as the label depends on x alike in both. The classifier is an
+    `OutOfFoldProxy` of the domain, so that it has not seen the group it judges;
+    its logits are calibrated (Platt 1999), ratios clipped, and those of source
+    rows divided by their mean. Rows of the target have weight 1.
 
-    Other rows than those of `fit` are judged by the same classifiers, each group
-    by the one without its fold. Time: `folds` fits of the classifier, O(n·d) a
-    step; memory O(n·d).
+    Other rows than those of `fit` are judged by the same networks, each group by
+    the one without its fold. Cost: that of the proxy, linear in rows and features.
 
     Args:
-        classifier: `logistic` is linear in the features: exact for Gaussians of
-            one covariance, hard to overfit. `boosting` (trees) follows any shape.
         folds: at least 2.
+        hidden: width of the hidden layer; 0 is logistic regression: exact for
+            Gaussians of one covariance, blind to domains that differ in spread.
+        epochs: at least 1.
         clip: ratios above are lowered to it; above 1. Bias for variance: a few
             source rows must not stand for the whole target.
-        random_state: of the folds and the trees.
+        random_state: of the networks and their folds.
 
     Raises:
         ConfigError: a setting out of its range.
@@ -56,20 +53,18 @@ class DomainRatio:
 
     def __init__(
         self,
-        classifier: Classifier = "logistic",
         folds: int = 4,
+        hidden: int = 32,
+        epochs: int = 6,
         clip: float = 20.0,
         random_state: int = 0,
     ) -> None:
-        if classifier not in get_args(Classifier):
-            expected = list(get_args(Classifier))
-            raise ConfigError(f"Expected one of {expected}, received: classifier={classifier!r}")
-        if folds < 2:
-            raise ConfigError(f"folds={folds}: expected at least 2 to judge out of fold")
         if not clip > 1:
             raise ConfigError(f"clip={clip} must be above 1, the mean of a density ratio")
-        self.classifier = classifier
+        OutOfFoldProxy(folds, epochs, hidden)  # refuses what it cannot do
         self.folds = folds
+        self.hidden = hidden
+        self.epochs = epochs
         self.clip = clip
         self.random_state = random_state
 
@@ -77,27 +72,26 @@ class DomainRatio:
         """Learns to tell the domains apart.
 
         Raises:
-            DataError: no column `domain` or one with other values than 0 and 1; a
-                domain without rows outside some fold; domains that do not overlap.
+            DataError: no column `domain` or one with other values than 0 and 1; too
+                few rows of a domain; domains that do not overlap.
         """
         domain = _domain(data)
         if not data.features.shape[1]:
-            raise DataError(
-                "domain_ratio got 0 features: expected at least 1 to compare domains by"
-            )
-        fold = self._fold(data)
-        self.models_ = []
-        for k in range(self.folds):
-            used = fold != k
-            _check_domains(domain[used], k)
-            self.models_.append(self._classifier().fit(data.features[used], domain[used]))
+            raise DataError("domain_ratio got 0 features: expected at least 1 to compare by")
+        target = int(domain.sum())
+        if target in (0, len(domain)):
+            _refuse(target, len(domain))
+        proxy = OutOfFoldProxy(self.folds, self.epochs, self.hidden, random_state=self.random_state)
+        # The likelihood is that of the domain: examination has no part in it.
+        self.proxy_ = proxy.fit(replace(data, label=domain, observed=None))
+        if self.proxy_.constant_.any():
+            _refuse(target, len(domain))
+        prior = float(np.log(target / (len(domain) - target)))
         logit = self._logit(data)
         platt = LogisticRegression(C=1e6).fit(logit[:, None], domain)
-        self.slope_ = max(float(platt.coef_[0, 0]), 0.0)
-        # A slope below 0 is chance: no difference that carries over to unseen groups.
-        odds = domain.mean() / (1 - domain.mean())
-        self.intercept_ = float(platt.intercept_[0]) if self.slope_ > 0 else float(np.log(odds))
-        self.log_prior_ = float(np.log(odds))
+        self.slope_, self.intercept_ = float(platt.coef_[0, 0]), float(platt.intercept_[0]) - prior
+        if self.slope_ <= 0:  # chance: no difference that carries over to unseen groups
+            self.slope_, self.intercept_ = 0.0, 0.0
         self.mean_ = 1.0
         self.mean_ = float(self.ratio(data)[domain == 0].mean())
         if self.mean_ < _LEAST_MEAN:
@@ -111,7 +105,7 @@ class DomainRatio:
     def ratio(self, data: ImportanceData) -> Array:
         """(n,) float64 in [0, clip / mean]: the density ratio of every row, either domain."""
         check_fitted(self, "mean_")
-        logit = self.slope_ * self._logit(data) + self.intercept_ - self.log_prior_
+        logit = self.slope_ * self._logit(data) + self.intercept_
         return np.exp(np.minimum(logit, np.log(self.clip))) / self.mean_
 
     def weight(self, data: ImportanceData) -> Array:
@@ -123,23 +117,9 @@ class DomainRatio:
         """(n,) float32: the density ratio, of target rows too; needs no `domain`."""
         return self.ratio(data).astype(np.float32)
 
-    def _fold(self, data: ImportanceData) -> Array:
-        return fold_of(data.group, self.folds, self.random_state)
-
-    def _classifier(self) -> LogisticRegression | HistGradientBoostingClassifier:
-        if self.classifier == "logistic":
-            return make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
-        return HistGradientBoostingClassifier(max_iter=60, random_state=self.random_state)
-
     def _logit(self, data: ImportanceData) -> Array:
-        """(n,) log odds of the target, from the classifier that has not seen the group."""
-        logit = np.zeros(len(data))
-        fold = self._fold(data)
-        for k, model in enumerate(self.models_):
-            held = fold == k
-            if held.any():
-                logit[held] = model.decision_function(data.features[held])
-        return logit
+        """(n,) log odds of the target, from the network that has not seen the group."""
+        return self.proxy_.trace(data).logits[:, -1].astype(np.float64)
 
 
 def _domain(data: ImportanceData) -> Array:
@@ -152,10 +132,8 @@ def _domain(data: ImportanceData) -> Array:
     return domain.astype(np.int64)
 
 
-def _check_domains(domain: Array, fold: int) -> None:
-    target = int(domain.sum())
-    if target in (0, len(domain)):
-        raise DataError(
-            f"{target} of {len(domain)} rows outside fold {fold} are of the target domain: "
-            "expected rows of both; check the column domain, or use more data"
-        )
+def _refuse(target: int, rows: int) -> None:
+    raise DataError(
+        f"{target} of {rows} rows are of the target domain: expected at least 5 of either domain "
+        "outside every fold; check the column domain, or use more data"
+    )
