@@ -53,6 +53,7 @@ class ImportanceData:
         domain: (n,) {0, 1}; 1 for rows of the target domain or period.
         relevance: (n,) float32, agreement of query and title as texts (cosine).
         spoken: (n,) float32, what the text encoder's attention says of the pair.
+        human: (n,) float32 in [0, 1], the probability that a row is a person's.
         randomised: (n,) bool, rows of pages whose order was shuffled.
     """
 
@@ -75,6 +76,7 @@ class ImportanceData:
     domain: Array | None = None
     relevance: Array | None = None
     spoken: Array | None = None
+    human: Array | None = None
     randomised: Array | None = None
 
     def __post_init__(self) -> None:

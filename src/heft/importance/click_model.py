@@ -1,0 +1,235 @@
+"""How clicks depend on position: a slope and an offset, estimated from the log.
+
+With trust bias the click rate at a position is not proportional to
+attractiveness but affine in it: people click what stands high even where it is
+not attractive. Vardasbi, Oosterhuis & de Rijke 2020, *When Inverse Propensity
+Scoring does not Work*.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from heft.errors import ConfigError, DataError
+from heft.importance.examination import Examination
+
+__all__ = ["ClickCells", "ClickModel", "click_model_from_pairs"]
+
+Array = np.ndarray
+
+_DEEPEST = 500
+_LEVELS = 24
+_MARGIN = 1e-4
+# Precision of a normal prior of offsets around 0: a log that says nothing of trust
+# gets plain examination.
+_DOUBT = 80.0
+
+
+@dataclass(frozen=True)
+class ClickModel:
+    """P(click) = slope · attractiveness + offset, by position.
+
+    Attractiveness is the click rate at position 1: there the slope is 1 and the
+    offset 0. An offset below 0 is the rule with trust bias, since position 1 is
+    trusted most.
+
+    Attributes:
+        slope: (positions,) float64, above 0; index 0 is position 1.
+        offset: (positions,) float64.
+        clicks: clicks the estimate rests on.
+        source: how it was estimated.
+    """
+
+    slope: Array
+    offset: Array
+    clicks: int = 0
+    source: str = "given"
+
+    def __post_init__(self) -> None:
+        if np.shape(self.slope) != np.shape(self.offset) or not len(self.slope):
+            raise ConfigError(
+                f"slope has {np.shape(self.slope)} and offset {np.shape(self.offset)}: "
+                "expected one of each for every position"
+            )
+        if not (np.asarray(self.slope) > 0).all():
+            raise ConfigError(f"slope={np.min(self.slope)}: expected slopes above 0")
+
+    @classmethod
+    def of(cls, examination: Examination) -> "ClickModel":
+        """Plain examination: no trust bias."""
+        values = np.asarray(examination.values, float)
+        return cls(values, np.zeros(len(values)), examination.clicks, examination.source)
+
+    def at(self, position: Array) -> tuple[Array, Array]:
+        """Slope and offset of each position, (n,) each; beyond the last known one, the last."""
+        index = np.clip(np.asarray(position, np.int64), 1, len(self.slope)) - 1
+        return self.slope[index], self.offset[index]
+
+    def examination(self) -> Examination:
+        """The slopes as examination, non-increasing and in (0, 1]."""
+        falling = np.minimum.accumulate(np.clip(self.slope, 1e-3, 1.0))
+        return Examination(falling, self.clicks, self.source)
+
+
+@dataclass(frozen=True)
+class ClickCells:
+    """Impressions and clicks summed by pair and position: all that the estimate needs.
+
+    Attributes:
+        pair: (c,) int64 from 0; `keys[pair]` is the pair's own number.
+        position: (c,) int64 from 0.
+        shown, clicked: (c,) float64.
+        keys: (pairs,) int64, sorted.
+    """
+
+    pair: Array
+    position: Array
+    shown: Array
+    clicked: Array
+    keys: Array = field(repr=False)
+
+    @classmethod
+    def of(
+        cls, position: Array, click: Array, pair: Array, weight: Array | None = None
+    ) -> "ClickCells":
+        """Cells of n impressions; rows without a position are left out.
+
+        Args:
+            position: (n,) int from 1; positions past 500 are pooled.
+            click: (n,) {0, 1}.
+            pair: (n,) int.
+            weight: (n,) how much of a row counts, in [0, 1]; ones if left out.
+        """
+        known = position > 0
+        if not known.all():
+            position, click, pair = position[known], click[known], pair[known]
+            weight = None if weight is None else weight[known]
+        keys, code = np.unique(pair, return_inverse=True)
+        place = np.minimum(position, _DEEPEST).astype(np.int64) - 1
+        cell, index = np.unique(code * _DEEPEST + place, return_inverse=True)
+        mass = np.ones(len(place)) if weight is None else weight.astype(float)
+        shown = np.bincount(index, mass, minlength=len(cell))
+        clicked = np.bincount(index, mass * click, minlength=len(cell))
+        return cls(cell // _DEEPEST, cell % _DEEPEST, shown, clicked, keys)
+
+    def log_likelihood(self, slope: Array, offset: Array, levels: Array) -> Array:
+        """(pairs, levels) log likelihood of a pair's clicks at each attractiveness."""
+        chance = _chance(slope, offset, levels)
+        yes, no = np.log(chance), np.log1p(-chance)
+        missed = self.shown - self.clicked
+        out = np.empty((len(self.keys), len(levels)))
+        for level in range(len(levels)):
+            cell = self.clicked * yes[self.position, level] + missed * no[self.position, level]
+            out[:, level] = np.bincount(self.pair, cell, minlength=len(self.keys))
+        return out
+
+
+def click_model_from_pairs(
+    position: Array,
+    click: Array,
+    pair: Array,
+    *,
+    weight: Array | None = None,
+    trust_bias: bool = True,
+    minimum_clicks: int = 50,
+    iterations: int = 400,
+) -> ClickModel:
+    """Slope and offset by position, from pairs of query and item seen at several positions.
+
+    A pair's attractiveness is one of 24 levels, of unknown shares; its clicks at
+    all positions are binomial given the level. Expectation maximisation gives
+    the shares and the line of each position (a nonparametric mixture, Laird
+    1978). A level is never estimated for a pair alone, so that pairs seen a few
+    times do not bias the lines, and it does not matter how the production
+    ranker placed them: shuffled pages help and are not needed.
+
+    Args:
+        position: (n,) int from 1.
+        click: (n,) {0, 1}.
+        pair: (n,) int, equal for the same query and item.
+        weight: (n,) in [0, 1], the chance that a row is a person's.
+        trust_bias: estimate offsets; else they are 0.
+        minimum_clicks: fewer than this on pairs seen at two or more positions and
+            the estimate is refused.
+        iterations: most rounds; cost 24 · cells each.
+
+    Raises:
+        DataError: too few clicks on pairs seen at different positions.
+    """
+    cells = ClickCells.of(position, click, pair, weight)
+    informative = (np.bincount(cells.pair, minlength=len(cells.keys)) >= 2)[cells.pair]
+    clicks = round(float(cells.clicked[informative].sum()))
+    if clicks < minimum_clicks:
+        raise DataError(
+            f"{clicks} clicks on query-item pairs seen at several positions: expected at least "
+            f"{minimum_clicks}; log more, shuffle some pages, or log propensities"
+        )
+    slope, offset = _maximise(cells, trust_bias, iterations)
+    return ClickModel(slope, offset, clicks, "query-item pairs, levels")
+
+
+def _maximise(cells: ClickCells, trust_bias: bool, iterations: int) -> tuple[Array, Array]:
+    places = int(cells.position.max()) + 1
+    rate = np.bincount(cells.position, cells.clicked, minlength=places)
+    shown = np.bincount(cells.position, cells.shown, minlength=places)
+    levels = (np.arange(_LEVELS) + 0.5) / _LEVELS
+    slope = np.clip(rate / np.maximum(shown, 1e-9), 1e-3, 1)
+    slope = np.clip(slope / slope[0], 0.01, 1.0)
+    offset, share = np.zeros(places), np.full(_LEVELS, 1 / _LEVELS)
+    before = -np.inf
+    for _ in range(iterations):
+        log = cells.log_likelihood(slope, offset, levels) + np.log(share + 1e-300)
+        top = log.max(axis=1, keepdims=True)
+        belief = np.exp(log - top)
+        total = belief.sum(axis=1, keepdims=True)
+        belief /= total
+        share = belief.mean(axis=0)
+        lowest = levels[np.searchsorted(np.cumsum(share), 0.02)]
+        slope, offset = _lines(cells, belief, levels, slope, offset, lowest, trust_bias)
+        now = float((top + np.log(total)).sum())
+        if now - before < 1e-7 * abs(now):
+            break
+        before = now
+    return slope, offset
+
+
+def _lines(
+    cells: ClickCells,
+    belief: Array,
+    levels: Array,
+    slope: Array,
+    offset: Array,
+    lowest: float,
+    trust_bias: bool,
+) -> tuple[Array, Array]:
+    """The likeliest line of each position: Newton's method on expected counts."""
+    places = len(slope)
+    clicked, shown = np.empty((places, len(levels))), np.empty((places, len(levels)))
+    for level in range(len(levels)):
+        share = belief[cells.pair, level]
+        clicked[:, level] = np.bincount(cells.position, cells.clicked * share, minlength=places)
+        shown[:, level] = np.bincount(cells.position, cells.shown * share, minlength=places)
+    for _ in range(4):
+        chance = _chance(slope, offset, levels)
+        pull = clicked / chance - (shown - clicked) / (1 - chance)
+        curve = shown / (chance * (1 - chance))
+        ga, gb = (pull * levels).sum(axis=1), pull.sum(axis=1) - _DOUBT * offset
+        haa = (curve * levels**2).sum(axis=1) + 1e-6
+        hab, hbb = (curve * levels).sum(axis=1), curve.sum(axis=1) + _DOUBT
+        if trust_bias:
+            determinant = np.maximum(haa * hbb - hab**2, 1e-12)
+            slope = slope + (hbb * ga - hab * gb) / determinant
+            offset = offset + (haa * gb - hab * ga) / determinant
+        else:
+            slope = slope + ga / haa
+        slope = np.clip(slope, 5e-3, 1.5)
+        slope[0], offset[0] = 1.0, 0.0
+        # Even what attracts least is clicked now and then.
+        offset = np.clip(offset, _MARGIN - slope * lowest, 0.95)
+        offset[0] = 0.0
+    return slope, offset
+
+
+def _chance(slope: Array, offset: Array, levels: Array) -> Array:
+    """(positions, levels) in (0, 1)."""
+    return np.clip(offset[:, None] + slope[:, None] * levels, _MARGIN, 1 - _MARGIN)

@@ -1,0 +1,166 @@
+"""How attractive a query and item are, given every click they got and what a model expects."""
+
+from typing import Self
+
+import numpy as np
+
+from heft.errors import ConfigError
+from heft.importance.affine import AffineCorrection
+from heft.importance.base import ImportanceData, check_fitted
+from heft.importance.click_model import ClickCells, ClickModel, click_model_from_pairs
+from heft.importance.proxy import OutOfFoldProxy
+from heft.importance.registry import register
+
+__all__ = ["PairPosterior"]
+
+Array = np.ndarray
+
+_LEVELS = (np.arange(32) + 0.5) / 32
+_STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+
+
+@register("pair_posterior")
+class PairPosterior:
+    """Weight pairs from the posterior of attractiveness of each query and item.
+
+    Attractiveness of a pair is Beta-distributed around what an out-of-fold proxy
+    expects of it, with a strength κ, in impressions, that maximises the
+    likelihood of the log (empirical Bayes, Robbins 1956). Every impression of
+    the pair is evidence, through the click model P(click) = αa + β of its
+    position; what was hardly examined says little and moves little. The
+    posterior mean e gives the pair (e, 1 − e): the E-step of regression-EM (Wang
+    et al. 2018) with repetitions pooled, and with trust bias. Both weights lie
+    in [0, 1].
+
+    The proxy learns from the affine correction, then `rounds` − 1 times from
+    the posterior itself.
+
+    Args:
+        proxy: shared out-of-fold model, for its settings; trained on the pairs
+            here. Its own if none is given.
+        model: slopes and offsets; else estimated by `click_model_from_pairs`.
+        minimum: of slopes, in the first round; in (0, 1].
+        strength: κ; estimated if none is given.
+        rounds: at least 1.
+        random_state: seed of the own proxy.
+
+    Attributes:
+        model_: the click model in use.
+        strength_: κ.
+    """
+
+    def __init__(
+        self,
+        proxy: OutOfFoldProxy | None = None,
+        model: ClickModel | None = None,
+        minimum: float = 0.02,
+        strength: float | None = None,
+        rounds: int = 2,
+        random_state: int = 0,
+    ) -> None:
+        if rounds < 1:
+            raise ConfigError(f"rounds={rounds}: expected at least 1")
+        if strength is not None and strength <= 0:
+            raise ConfigError(f"strength={strength}: expected impressions, above 0")
+        self.proxy = proxy
+        self.model = model
+        self.minimum = minimum
+        self.strength = strength
+        self.rounds = rounds
+        self.random_state = random_state
+
+    def fit(self, data: ImportanceData) -> Self:
+        """Learns the click model, the proxy, and the posterior of each pair of `data`."""
+        self.model_ = self.model or click_model_from_pairs(
+            data.position, data.label, data.pair, weight=data.human
+        )
+        cells = ClickCells.of(data.position, data.label, data.pair, data.human)
+        evidence = cells.log_likelihood(*self._lines(cells), _LEVELS)
+        affine = AffineCorrection(self.model_, self.minimum).fit(data)
+        human = np.ones(len(data)) if data.human is None else data.human
+        pairs = affine.pairs(data) * human[:, None]
+        for _ in range(self.rounds):
+            self.proxy_ = self._fresh_proxy().fit(data, pairs)
+            expected = self._expected(data, cells)
+            self.strength_ = self.strength or _likeliest_strength(evidence, expected)
+            known = _posterior_mean(evidence, expected, self.strength_)
+            self.known_ = dict(keys=cells.keys, mean=known)
+            positive = self._look_up(data)[0]
+            pairs = np.stack([positive, 1 - positive], axis=1) * human[:, None]
+        return self
+
+    def propensity(self, data: ImportanceData) -> Array:
+        """(n,) in [minimum, 1]: the slope of the position."""
+        check_fitted(self, "known_")
+        return np.clip(self.model_.at(data.position)[0], self.minimum, 1.0)
+
+    def score(self, data: ImportanceData) -> Array:
+        """(n,) float32 in [0, 1]: the posterior of the pair's attractiveness."""
+        return self.pairs(data)[:, 0].astype(np.float32)
+
+    def pairs(self, data: ImportanceData) -> Array:
+        """(n, 2) float64 in [0, 1], each row adding up to 1.
+
+        A query and item that `fit` has not met is judged by the rows of `data`.
+        """
+        check_fitted(self, "known_")
+        positive, known = self._look_up(data)
+        if not known.all():
+            rows = data.take(~known)
+            cells = ClickCells.of(
+                np.maximum(rows.position, 1), rows.label, rows.pair, rows.human
+            )
+            evidence = cells.log_likelihood(*self._lines(cells), _LEVELS)
+            mean = _posterior_mean(evidence, self._expected(rows, cells), self.strength_)
+            positive[~known] = mean[np.searchsorted(cells.keys, rows.pair)]
+        return np.stack([positive, 1 - positive], axis=1)
+
+    def _look_up(self, data: ImportanceData) -> tuple[Array, Array]:
+        keys, mean = self.known_["keys"], self.known_["mean"]
+        index = np.minimum(np.searchsorted(keys, data.pair), len(keys) - 1)
+        known = keys[index] == data.pair
+        return np.where(known, mean[index], 0.0), known
+
+    def _lines(self, cells: ClickCells) -> tuple[Array, Array]:
+        places = int(cells.position.max()) + 1 if len(cells.position) else 1
+        return self.model_.at(np.arange(1, places + 1))
+
+    def _fresh_proxy(self) -> OutOfFoldProxy:
+        given = self.proxy or OutOfFoldProxy(random_state=self.random_state)
+        return OutOfFoldProxy(
+            given.folds, given.epochs, given.hidden_units, given.batch_size, given.random_state
+        )
+
+    def _expected(self, data: ImportanceData, cells: ClickCells) -> Array:
+        """(pairs,) what the proxy expects of each pair, out of fold, over its rows."""
+        expected = self.proxy_.trace(data).final
+        rows = np.flatnonzero(np.isin(data.pair, cells.keys))
+        code = np.searchsorted(cells.keys, data.pair[rows])
+        total = np.bincount(code, expected[rows], minlength=len(cells.keys))
+        return np.clip(total / np.bincount(code, minlength=len(cells.keys)), 0.01, 0.99)
+
+
+def _joint(evidence: Array, expected: Array, strength: float) -> Array:
+    """(pairs, levels) log of likelihood and normalised prior."""
+    alpha, beta = strength * expected[:, None], strength * (1 - expected[:, None])
+    prior = (alpha - 1) * np.log(_LEVELS) + (beta - 1) * np.log1p(-_LEVELS)
+    prior -= prior.max(axis=1, keepdims=True)
+    prior -= np.log(np.exp(prior).sum(axis=1, keepdims=True))
+    return evidence + prior
+
+
+def _likeliest_strength(evidence: Array, expected: Array) -> float:
+    """The κ of `_STRENGTHS` under which the log is likeliest."""
+
+    def likelihood(strength: float) -> float:
+        joint = _joint(evidence, expected, strength)
+        top = joint.max(axis=1)
+        return float((top + np.log(np.exp(joint - top[:, None]).sum(axis=1))).sum())
+
+    return max(_STRENGTHS, key=likelihood)
+
+
+def _posterior_mean(evidence: Array, expected: Array, strength: float) -> Array:
+    joint = _joint(evidence, expected, strength)
+    belief = np.exp(joint - joint.max(axis=1, keepdims=True))
+    return (belief @ _LEVELS) / belief.sum(axis=1)
