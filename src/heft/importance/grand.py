@@ -4,10 +4,10 @@ import numpy as np
 
 from heft.importance.base import ImportanceData
 from heft.importance.dynamics import TraceEstimator
-from heft.importance.proxy import targets_of
 from heft.importance.proxy_trace import ProxyTrace
 from heft.importance.registry import register
 from heft.importance.stacked import residuals
+from heft.importance.targets import targets_of
 
 __all__ = ["Grand"]
 

@@ -7,9 +7,9 @@ from cleanlab.count import get_confident_thresholds
 
 from heft.importance.base import ImportanceData
 from heft.importance.dynamics import TraceEstimator
-from heft.importance.proxy import check_labels, targets_of
 from heft.importance.proxy_trace import ProxyTrace
 from heft.importance.registry import register
+from heft.importance.targets import check_labels, targets_of
 
 __all__ = ["LabelQuality"]
 

@@ -5,15 +5,17 @@ sample: label quality, EL2N, GraNd, margins, forgetting, TracIn, last-layer
 influence, the posterior of examination.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
 from heft.errors import ConfigError, DataError
 from heft.importance.base import ImportanceData, check_fitted
+from heft.importance.keys import fold_of, row_order
 from heft.importance.proxy_trace import Checkpoints, ProxyTrace, sigmoid
-from heft.importance.stacked import Network, Scaling, Stacked, Targets, residuals, train
+from heft.importance.stacked import Network, Scaling, Stacked, residuals, threads, train
+from heft.importance.targets import base_rates, check_labels, targets_of
 
 __all__ = [
     "HiddenBlock",
@@ -21,16 +23,14 @@ __all__ = [
     "ProxyTrace",
     "check_labels",
     "fold_of",
-    "row_order",
     "targets_of",
 ]
 
 Array = np.ndarray
+_T = TypeVar("_T")
 
 _STEPS_PER_EPOCH = 100
-_LEAST = 5  # rows of the rarer label without which a network stays at the base rate
-_BLOCK = 16_384
-_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: spreads consecutive seeds
+_BLOCK = 4096
 
 
 class HiddenBlock(NamedTuple):
@@ -120,7 +120,7 @@ class OutOfFoldProxy:
         self._last = None
         n = len(data)
         fold = self.fold(data)
-        self.rate_, rates, self.constant_ = _base_rates(targets, fold, self.folds)
+        self.rate_, rates, self.constant_ = base_rates(targets, fold, self.folds)
         self.scaling_ = Scaling.of(data.features)
         seed = self.random_state % 2**32
         stacked = Stacked(data.features.shape[1], self.hidden_units, _logit(rates), seed)
@@ -167,9 +167,12 @@ class OutOfFoldProxy:
         self.fitted(data)
         logits = np.empty((len(data), self.epochs), np.float32)
         sensitivity = np.empty_like(logits)
-        for fold, rows, inputs in self.blocks(data):
-            every = Checkpoints.of([networks[fold] for networks in self.networks_])
-            logits[rows], sensitivity[rows] = every.look(inputs)
+        every = [Checkpoints.of(list(of_fold)) for of_fold in zip(*self.networks_, strict=True)]
+
+        def look(fold: int, rows: Array, inputs: Array) -> None:
+            logits[rows], sensitivity[rows] = every[fold].look(inputs)
+
+        self.map_blocks(data, look)
         trace = ProxyTrace(sigmoid(logits[:, 0]), sigmoid(logits[:, -1]), logits, sensitivity)
         self._last = (data, trace)
         return trace
@@ -178,7 +181,7 @@ class OutOfFoldProxy:
         """Last-layer inputs out of fold, block by block, fold by fold; every row once.
 
         The networks of two folds have hidden layers of their own: a sum over
-        `hidden` means something within one fold only. Memory: 16,384 rows.
+        `hidden` means something within one fold only. Memory: 4,096 rows.
 
         Args:
             data: any rows; fits on them if nothing has been fitted.
@@ -192,111 +195,64 @@ class OutOfFoldProxy:
             logit = hidden @ network.w2 + np.float32(network.b2)
             yield HiddenBlock(rows, fold, hidden, logit, residuals(logit, targets.take(rows)))
 
-    def blocks(
-        self, data: ImportanceData, cell: Array | None = None
-    ) -> Iterator[tuple[int, Array, Array]]:
-        """(fold, row numbers (b,), standardised features (b, d)) over all rows.
+    def map_blocks(
+        self,
+        data: ImportanceData,
+        function: Callable[[int, Array, Array], _T],
+        cell: Array | None = None,
+    ) -> list[_T]:
+        """What `function` makes of every block of rows, in order; by threads.
 
         Args:
             data: any rows.
-            cell: (n,) integers; rows of one block then share it too.
+            function: of the fold, the row numbers (b,) and the standardised features
+                (b, d); every block is of one fold.
+            cell: (n,) integers from 0; rows of one block then share it too.
 
         Raises:
             DataError: another number of features than in `fit`.
         """
+        features = self._features(data)
+
+        def call(part: tuple[int, Array]) -> _T:
+            return function(*part, self.scaling_.rows(features, part[1]))
+
+        with threads() as pool:
+            return list(pool.map(call, self._parts(data, cell)))
+
+    def blocks(self, data: ImportanceData) -> Iterator[tuple[int, Array, Array]]:
+        """The same blocks one by one: fold, row numbers (b,), standardised features (b, d)."""
+        features = self._features(data)
+        for fold, rows in self._parts(data):
+            yield fold, rows, self.scaling_.rows(features, rows)
+
+    def _parts(
+        self, data: ImportanceData, cell: Array | None = None
+    ) -> Iterator[tuple[int, Array]]:
+        fold = self.fold(data)
+        key = fold if cell is None else fold + self.folds * cell
+        if len(key) and key.max() < 2**16:
+            key = key.astype(np.uint16)  # which numpy sorts by radix
+        order = np.argsort(key, kind="stable")
+        bounds = np.flatnonzero(np.diff(key[order])) + 1
+        for part in np.split(order, bounds) if len(order) else []:
+            for start in range(0, len(part), _BLOCK):
+                rows = part[start : start + _BLOCK]
+                yield int(fold[rows[0]]), rows
+
+    def _features(self, data: ImportanceData) -> Array:
         check_fitted(self, "scaling_")
         width = len(self.scaling_.mean)
         if data.features.shape[1] != width:
             raise DataError(
                 f"features has {data.features.shape[1]} columns: expected {width} as in fit"
             )
-        features = np.ascontiguousarray(data.features, np.float32)
-        fold = self.fold(data)
-        key = fold if cell is None else fold + self.folds * cell.astype(np.int64)
-        order = np.argsort(key, kind="stable")
-        starts = np.flatnonzero(np.diff(key[order], prepend=-1))
-        for part in np.split(order, starts[1:]):
-            for start in range(0, len(part), _BLOCK):
-                rows = part[start : start + _BLOCK]
-                yield int(fold[rows[0]]), rows, self.scaling_.rows(features, rows)
+        return np.ascontiguousarray(data.features, np.float32)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_last": None}  # the trace would carry the data along
 
 
-def fold_of(group: Array, folds: int, seed: int = 0) -> Array:
-    """(n,) in [0, folds): the same fold for all rows of a group, by hash of its key."""
-    return (_hash(np.asarray(group).astype(np.uint64), seed) % np.uint64(folds)).astype(np.int64)
-
-
-def row_order(data: ImportanceData, seed: int = 0) -> Array:
-    """(n,) row numbers by hash of their keys, so that their order in memory does not matter."""
-    key = _hash(data.group.astype(np.uint64), seed + 1)
-    for column in (data.pair, data.position):
-        key = _hash(key ^ column.astype(np.uint64), seed + 1)
-    return np.argsort(key, kind="stable")
-
-
-def targets_of(data: ImportanceData, pairs: Array | None = None) -> Targets:
-    """(y, 1 − y) and `observed`; or the pairs, of which nothing is hidden.
-
-    Raises:
-        DataError: pairs of another shape or not finite, `observed` outside (0, 1].
-    """
-    if pairs is None:
-        label, observed = data.label.astype(np.float32), data.observation()
-        odd = ~((observed > 0) & (observed <= 1))
-        if odd.any():
-            raise DataError(
-                f"observed={observed[odd][0]}: expected a probability in (0, 1]; raise zeros to a "
-                "least value first"
-            )
-        return Targets(label, 1 - label, observed)
-    if np.shape(pairs) != (len(data), 2):
-        raise DataError(f"pairs has the shape {np.shape(pairs)}: expected ({len(data)}, 2)")
-    if not np.isfinite(pairs).all():
-        row = int(np.flatnonzero(~np.isfinite(pairs).all(axis=1))[0])
-        raise DataError(f"pairs={pairs[row].tolist()} in row {row}: expected finite numbers")
-    positive, negative = np.ascontiguousarray(pairs.T, np.float32)
-    return Targets(positive, negative, np.ones(len(data), np.float32))
-
-
-def _hash(key: Array, seed: int) -> Array:
-    key = key + np.uint64(seed * _GOLDEN % 2**64)
-    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return key ^ (key >> np.uint64(31))
-
-
-def _base_rates(targets: Targets, fold: Array, folds: int) -> tuple[float, Array, Array]:
-    """Of all rows; (K,) of the rows outside each fold; (K,) whether it is all they can teach."""
-
-    def outside(values: Array) -> Array:
-        inside = np.bincount(fold, values, minlength=folds)
-        return inside.sum() - inside
-
-    positive = targets.positive.astype(np.float64)
-    # Σw⁺ positives of the Σ(w⁺ + θw⁻) rows that could have shown one.
-    shown = positive * targets.observed + targets.observed * targets.negative
-    least = np.minimum(outside(targets.positive != 0), outside(targets.negative != 0))
-    rates = (outside(positive) + 1) / np.maximum(outside(shown) + 2, 1e-9)
-    overall = (positive.sum() + 1) / max(shown.sum() + 2, 1e-9)
-    return float(np.clip(overall, 1e-6, 1 - 1e-6)), rates, least < _LEAST
-
-
 def _logit(rate: Array) -> Array:
     rate = np.clip(rate, 1e-6, 1 - 1e-6)
     return np.log(rate / (1 - rate))
-
-
-def check_labels(targets: Targets) -> None:
-    """Raises DataError unless there are rows of both labels."""
-    rows = len(targets.positive)
-    if not rows:
-        raise DataError("received 0 rows: expected samples of both labels to fit on")
-    for value, weight in ((0, targets.positive), (1, targets.negative)):
-        if not weight.any():
-            raise DataError(
-                f"all {rows} labels are {value}: expected both 0 and 1 to score samples; use more "
-                "data or drop the estimator for this task"
-            )

@@ -1,18 +1,20 @@
 """Slices of a reference set: by column, or found in its features."""
 
+import warnings
 from typing import Self
 
 import numpy as np
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 
 from heft.importance.base import ImportanceData, check_fitted, need_column
-from heft.importance.proxy import row_order
-from heft.importance.stacked import Scaling
+from heft.importance.keys import row_order
+from heft.importance.stacked import Scaling, threads
 
 __all__ = ["ReferenceSlices"]
 
 _SAMPLE = 20_000
-_BLOCK = 16_384
+_BLOCK = 4096
 
 
 class ReferenceSlices:
@@ -48,9 +50,12 @@ class ReferenceSlices:
         # By hash of the keys, so that the order of the rows does not matter.
         rows = row_order(reference, self.random_state)[:_SAMPLE]
         inputs = scaling.rows(np.ascontiguousarray(reference.features, np.float32), rows)
-        self.count = min(self.most, len(np.unique(inputs, axis=0)))
+        self.count = min(self.most, len(rows))
         means = KMeans(self.count, n_init=1, max_iter=30, random_state=self.random_state)
-        self.centres_ = means.fit(inputs).cluster_centers_.astype(np.float32)
+        with threads(), warnings.catch_warnings():
+            # Fewer different rows than clusters: some clusters are the same, and one is used.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self.centres_ = means.fit(inputs).cluster_centers_.astype(np.float32)
         return self
 
     def of(self, data: ImportanceData) -> np.ndarray:
@@ -65,8 +70,12 @@ class ReferenceSlices:
         features = np.ascontiguousarray(data.features, np.float32)
         half = np.einsum("cd,cd->c", self.centres_, self.centres_) / 2
         nearest = np.empty(len(data), np.int64)
-        for start in range(0, len(data), _BLOCK):
+
+        def find(start: int) -> None:
             rows = np.arange(start, min(start + _BLOCK, len(data)))
             inputs = self.scaling_.rows(features, rows)
             nearest[rows] = np.argmax(inputs @ self.centres_.T - half, axis=1)
+
+        with threads() as pool:
+            list(pool.map(find, range(0, len(data), _BLOCK)))
         return nearest

@@ -7,8 +7,9 @@ from sklearn.isotonic import IsotonicRegression
 
 from heft.errors import ConfigError, DataError
 from heft.importance.base import ImportanceData, check_fitted, need_column
-from heft.importance.proxy import check_labels, fold_of, targets_of
+from heft.importance.keys import fold_of
 from heft.importance.registry import register
+from heft.importance.targets import check_labels, targets_of
 
 __all__ = ["RelevanceAgreement"]
 

@@ -6,10 +6,11 @@ import numpy as np
 
 from heft.importance.base import ImportanceData, check_fitted
 from heft.importance.dynamics import TraceEstimator
-from heft.importance.proxy import OutOfFoldProxy, targets_of
+from heft.importance.proxy import OutOfFoldProxy
 from heft.importance.proxy_trace import ProxyTrace
 from heft.importance.registry import register
 from heft.importance.stacked import losses
+from heft.importance.targets import targets_of
 
 __all__ = ["RhoLoss"]
 

@@ -8,6 +8,7 @@ gradient into the network that is to judge it.
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 
@@ -16,7 +17,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from heft.importance.stacked_kernels import backward, gather, moments, pull_rows, residual_rows
 
-__all__ = ["Network", "Scaling", "Stacked", "Targets", "losses", "residuals", "train"]
+__all__ = ["Network", "Scaling", "Stacked", "Targets", "losses", "residuals", "threads", "train"]
 
 Array = np.ndarray
 
@@ -199,9 +200,7 @@ def train(
 
     for epoch in range(epochs):
         rates = []
-        # BLAS threads wait for each other by spinning, which a busy machine turns into
-        # milliseconds a product. The parts of a batch, always the same, run beside each other.
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(_threads()) as pool:
+        with threads() as pool:
             for turn in range(passes):
                 shuffle = np.random.default_rng([seed, epoch, turn]).permutation(len(order))
                 for rows in np.array_split(order[shuffle], steps):
@@ -255,5 +254,13 @@ class _Adam:
             value -= np.float32(rate * correction) * mean / (np.sqrt(square) + _EPSILON)
 
 
-def _threads() -> int:
-    return min(len(os.sched_getaffinity(0)), 8)
+@contextmanager
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """A pool, and one thread for each product of matrices.
+
+    BLAS threads wait for each other by spinning, which a busy machine turns into
+    milliseconds a product. Parts that are always the same, beside each other, give
+    the same sums on any number of cores.
+    """
+    with threadpool_limits(1), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        yield pool

@@ -7,11 +7,13 @@ import numpy as np
 from heft.errors import ConfigError, DataError
 from heft.importance.base import ImportanceData, check_fitted
 from heft.importance.dynamics import ProxyEstimator
-from heft.importance.proxy import OutOfFoldProxy, fold_of, targets_of
+from heft.importance.keys import fold_of
+from heft.importance.proxy import OutOfFoldProxy
 from heft.importance.proxy_trace import Checkpoints
-from heft.importance.reference_gradients import MeanGradients
+from heft.importance.reference_gradients import CellSum, MeanGradients
 from heft.importance.reference_slices import ReferenceSlices
 from heft.importance.registry import register
+from heft.importance.targets import targets_of
 
 __all__ = ["TracIn"]
 
@@ -83,9 +85,17 @@ class TracIn(ProxyEstimator):
         self.means_ = [MeanGradients(Checkpoints.of(each), cells) for each in networks]
         targets = targets_of(reference)
         cell = self._cell(reference)
-        for fold, rows, inputs in proxy.blocks(reference, cell):
-            for k in [fold] if self.reference is None else range(proxy.folds):
-                self.means_[k].add(int(cell[rows[0]]), inputs, targets.take(rows))
+
+        def sums(fold: int, rows: np.ndarray, inputs: np.ndarray) -> list[CellSum]:
+            judges = [fold] if self.reference is None else range(proxy.folds)
+            at = int(cell[rows[0]])
+            return [
+                CellSum(k, at, *self.means_[k].sums(inputs, targets.take(rows))) for k in judges
+            ]
+
+        for found in proxy.map_blocks(reference, sums, cell):
+            for each in found:
+                self.means_[each.fold].add(each)
         for mean in self.means_:
             mean.finish(self._sides)
         return self
@@ -102,9 +112,12 @@ class TracIn(ProxyEstimator):
         cell = self._cell(data, other_side=True)
         targets = targets_of(data)
         rates = self.proxy_.learning_rates_.astype(np.float32)
-        for fold, rows, inputs in self.proxy_.blocks(data, cell):
-            mean, at = self.means_[fold], int(cell[rows[0]])
-            score[rows] = mean.dot(at, inputs, targets.take(rows), rates)
+
+        def dot(fold: int, rows: np.ndarray, inputs: np.ndarray) -> None:
+            at = int(cell[rows[0]])
+            score[rows] = self.means_[fold].dot(at, inputs, targets.take(rows), rates)
+
+        self.proxy_.map_blocks(data, dot, cell)
         return score
 
     def _cell(self, data: ImportanceData, other_side: bool = False) -> np.ndarray:
