@@ -4,6 +4,7 @@ Each lives under runs/benchmark-envs and is made again when its pins change.
 Versions are resolved in advance: every package that is installed is in the list.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -27,20 +28,22 @@ class Peer:
     Attributes:
         name: of its environment, of its pins `NAME.txt` and of its script `NAME_scores.py`.
         note: what to know before it is installed.
+        scripts: folder of both files.
     """
 
     name: str
     note: str = ""
+    scripts: Path = SCRIPTS
 
     @property
     def pins(self) -> Path:
         """Exact versions of every package, one a line."""
-        return SCRIPTS / f"{self.name}.txt"
+        return self.scripts / f"{self.name}.txt"
 
     @property
     def script(self) -> Path:
         """What runs in the environment: folder of splits in, folder of scores out."""
-        return SCRIPTS / f"{self.name}_scores.py"
+        return self.scripts / f"{self.name}_scores.py"
 
 
 PEERS = (
@@ -92,10 +95,14 @@ def _commands(home: Path, python: Path, pins: Path) -> list[list[str]]:
 def run_script(
     peer: Peer, python: Path, splits: Path, scores: Path, arguments: list[str]
 ) -> tuple[bool, str]:
-    """Whether the peer's script ran, and the end of what it said if it did not."""
+    """Whether the peer's script ran, and the end of what it said if it did not.
+
+    One thread each: the loops of small models are slower with more.
+    """
     scores.mkdir(parents=True, exist_ok=True)
     command = [str(python), str(peer.script), str(splits), str(scores), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     return done.returncode == 0, "" if done.returncode == 0 else _last_lines(done.stderr)
 
 

@@ -59,7 +59,7 @@ def main() -> None:
     shutil.rmtree(options.runs, ignore_errors=True)
     write_splits(splits, options.runs / "splits")
     with ThreadPoolExecutor(1) as beside:
-        theirs = beside.submit(_peers, options) if not options.skip_peers else None
+        theirs = beside.submit(score_peers, options) if not options.skip_peers else None
         ours = score_ours(splits, options.methods)
         peers, troubles = theirs.result() if theirs else ({}, ["peers skipped: --skip-peers"])
     _report(splits, ours, peers, sorted(options.noise))
@@ -88,13 +88,13 @@ def score_ours(splits: list[Split], names: list[str]) -> Found:
             "random_state": 0,
         }
         for name in known:
-            began = time.perf_counter()
+            began = time.process_time()
             scores = _score(name, data, offered)
-            seconds[name] += time.perf_counter() - began
+            seconds[name] += time.process_time() - began
             if scores is not None:
                 found[f"heft/{name}"][split.name] = OURS[name] * scores
     spent = ", ".join(f"{name} {spent / len(splits):.2f}" for name, spent in seconds.items())
-    print(f"Heft, seconds a split (the first that needs the proxy pays for it): {spent}")
+    print(f"Heft, processor seconds a split (the first to need the proxy pays for it): {spent}")
     return found
 
 
@@ -109,23 +109,27 @@ def _score(name: str, data: ImportanceData, offered: dict) -> Array | None:
         return None
 
 
-def _peers(options: argparse.Namespace) -> tuple[Found, list[str]]:
-    """Scores of the other projects, and a line for each that could not give any."""
+def score_peers(options: argparse.Namespace) -> tuple[Found, list[str]]:
+    """Scores of the other projects, two at a time, and a line for each that gave none."""
     found: Found = {}
     troubles: list[str] = []
-    for peer in PEERS:
-        python, error = prepare(peer)
-        if python is None:
-            troubles.append(f"{peer.name} could not be installed: {error}")
-            continue
-        scores = options.runs / peer.name
-        arguments = ["--models", str(options.models)]
-        ran, error = run_script(peer, python, options.runs / "splits", scores, arguments)
-        if not ran:
-            troubles.append(f"{peer.name} did not run: {error}")
-            continue
-        troubles += _collect(peer, scores, found)
+    with ThreadPoolExecutor(2) as pool:
+        # The one with most to do first.
+        outcomes = list(pool.map(lambda peer: _run_peer(peer, options), PEERS[::-1]))
+    for peer, trouble in zip(PEERS[::-1], outcomes, strict=True):
+        troubles += [trouble] if trouble else _collect(peer, options.runs / peer.name, found)
     return found, troubles
+
+
+def _run_peer(peer: Peer, options: argparse.Namespace) -> str:
+    """What kept the peer from running; empty if nothing did."""
+    python, error = prepare(peer)
+    if python is None:
+        return f"{peer.name} could not be installed: {error}"
+    arguments = ["--models", str(options.models), "--slow-at", str(max(options.noise))]
+    splits, scores = options.runs / "splits", options.runs / peer.name
+    ran, error = run_script(peer, python, splits, scores, arguments)
+    return "" if ran else f"{peer.name} did not run: {error}"
 
 
 def _collect(peer: Peer, scores: Path, found: Found) -> list[str]:
@@ -135,8 +139,8 @@ def _collect(peer: Peer, scores: Path, found: Found) -> list[str]:
             for method, values in columns.items():
                 found.setdefault(f"{peer.name}/{method}", {})[path.stem] = values
     report = json.loads((scores / "report.json").read_text(encoding="utf-8"))
-    spent = ", ".join(f"{k} {v / report['splits']:.2f}" for k, v in report["seconds"].items())
-    print(f"{peer.name}, seconds a split: {spent}", flush=True)
+    spent = ", ".join(f"{method} {value:.2f}" for method, value in report["seconds"].items())
+    print(f"{peer.name}, processor seconds a split: {spent}", flush=True)
     return [f"{peer.name}/{name} failed on {text}" for name, text in report["errors"].items()]
 
 
@@ -219,8 +223,8 @@ def _report(splits: list[Split], ours: Found, peers: Found, levels: list[float])
     last = _at(splits, levels[-1])
     ranking = sorted(everyone, key=lambda name: -mean_figures(last, everyone[name])[0])
     for name in ranking:
-        cells = [mean_figures(_at(splits, level), everyone[name]) for level in levels]
-        print(f"{name:<34}" + "".join(f"{a:>9.3f} ({b:.3f})"[:16].rjust(16) for a, b in cells))
+        cells = [_cell(_at(splits, level), everyone[name]) for level in levels]
+        print(f"{name:<34}" + "".join(f"{cell:>16}" for cell in cells))
     tables = list(dict.fromkeys(_table(split) for split in last))
     print(
         f"\nF1 by table at {levels[-1]:.0%}\n{'method':<34}"
@@ -231,6 +235,14 @@ def _report(splits: list[Split], ours: Found, peers: Found, levels: list[float])
         cells = [mean_figures(part, everyone[name])[0] for part in parts]
         print(f"{name:<34}" + "".join(f"{cell:>10.3f}" for cell in cells))
     print()
+
+
+def _cell(splits: list[Split], scores: dict[str, Array]) -> str:
+    """`F1 (AUC)`; a dash where the method was not run."""
+    if not any(split.name in scores for split in splits):
+        return "-"
+    figures = mean_figures(splits, scores)
+    return f"{figures[0]:.3f} ({figures[1]:.3f})"
 
 
 if __name__ == "__main__":
