@@ -5,7 +5,6 @@ from functools import cached_property
 
 import numpy as np
 
-from heft.importance.base import ImportanceData
 from heft.importance.stacked import Network
 from heft.importance.stacked_kernels import look
 
@@ -36,10 +35,6 @@ class ProxyTrace:
     final: Array
     logits: Array = field(default_factory=_none)
     sensitivity: Array = field(default_factory=_none)
-
-    def probability(self, data: ImportanceData, checkpoint: int = -1) -> Array:
-        """(n,) float32, P(label = 1): observed · attractiveness."""
-        return sigmoid(self.logits[:, checkpoint]) * data.observation()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
+from threading import Lock
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -23,6 +24,7 @@ Array = np.ndarray
 
 LEARNING_RATE = 5e-3  # up to a batch of 1,024; then it grows with the root of the batch
 _DECAY = 0.9  # share of the learning rate that is gone by the last step
+_LINEAR = 8  # a line has no second layer to help a coefficient grow
 _PART = 2048  # rows a thread takes at once
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, np.float32(1e-7)
 
@@ -192,6 +194,8 @@ def train(
     steps = -(-len(order) // batch)
     total = steps * passes * epochs
     top = LEARNING_RATE * max(1.0, np.sqrt(batch / 1024))
+    if not start.hidden:
+        top *= _LINEAR
     adam = _Adam(start.parameters())
 
     def gradients(rows: Array, scale: Array) -> list[Array]:
@@ -221,7 +225,9 @@ def residuals(logit: Array, targets: Targets) -> Array:
 
     −w⁺·(1 − σ) + w⁻·θσ(1 − σ)/(1 − θσ); σ − y for the pair (y, 1 − y) and θ = 1.
     """
-    flat = np.ascontiguousarray(logit, np.float32).reshape(len(logit), -1)
+    flat = np.ascontiguousarray(logit, np.float32).reshape(
+        len(logit), int(np.prod(np.shape(logit)[1:]))
+    )
     out = np.empty_like(flat)
     residual_rows(flat, targets.positive, targets.negative, targets.observed, out)
     return out.reshape(np.shape(logit))
@@ -254,13 +260,40 @@ class _Adam:
             value -= np.float32(rate * correction) * mean / (np.sqrt(square) + _EPSILON)
 
 
+class _OneThreadEach:
+    """Holds BLAS and OpenMP at one thread while anybody is inside.
+
+    The limit is one for the whole process: were each of several threads to set
+    and restore it by itself, the last one could leave it set.
+    """
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.inside = 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.limits = threadpool_limits(1)
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.limits.restore_original_limits()
+
+
+_ONE_THREAD_EACH = _OneThreadEach()
+
+
 @contextmanager
 def threads() -> Iterator[ThreadPoolExecutor]:
-    """A pool, and one thread for each product of matrices.
+    """A pool of threads, with one thread for each product of matrices.
 
     BLAS threads wait for each other by spinning, which a busy machine turns into
     milliseconds a product. Parts that are always the same, beside each other, give
     the same sums on any number of cores.
     """
-    with threadpool_limits(1), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with _ONE_THREAD_EACH, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         yield pool

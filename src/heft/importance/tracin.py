@@ -34,8 +34,11 @@ class TracIn(ProxyEstimator):
     fewer than ten reference rows takes the mean over all rows.
 
     Without a `reference` it is the data itself: of the fold that the network has
-    not seen, the half that does not hold the sample's group. Adam's rescaling of
-    the steps is not followed.
+    not seen, the half that does not hold the sample's group. A network fitted to
+    noisy labels has a mean gradient of about zero over labels with the same noise:
+    such a score says what training has not finished, and nothing of wrong labels,
+    for which a clean reference is needed. Adam's rescaling of the steps is not
+    followed.
 
     Cost: 4·d·h·E multiplications a sample and the same a reference row (K times
     that where a reference is given); memory: 2·K·slices·E·d·h numbers.
