@@ -1,6 +1,5 @@
 """Logistic regression by Newton's method, with the Hessian kept."""
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -9,9 +8,9 @@ from typing import TypeVar
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import expit
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from heft.errors import ConfigError, DataError
+from heft.importance.stacked import threads
 
 __all__ = ["LogisticLayer", "fit_layer", "in_blocks"]
 
@@ -19,7 +18,7 @@ Array = np.ndarray
 _T = TypeVar("_T")
 
 _BLOCK = 8_192  # rows: a block in float64 stays in the cache for widths to about 100
-_STRIPES = 16  # of blocks, summed in order: the same bits on any number of cores
+_STRIPES = 16  # of blocks, summed in order
 _WARM_ROWS = 50_000
 _DECREMENT = 1e-10
 _ITERATIONS = 60
@@ -58,6 +57,11 @@ class LogisticLayer:
         whitened: Array = inputs @ self._inverse
         return whitened
 
+    def solve(self, gradients: Array) -> Array:
+        """(b, d + 1): H⁻¹ times each row."""
+        solved: Array = gradients @ self._inverse @ self._inverse.T
+        return solved
+
     def slopes(self, inputs: Array, label: Array, observed: Array) -> tuple[Array, Array]:
         """Residual and curvature by the logit, each (b,): p − y and p (1 − p) if observed is 1."""
         return _derivatives(inputs @ self.coefficients, label, observed)[1:]
@@ -69,8 +73,9 @@ def fit_layer(
     """Minimises Σ loss + l2/2 · ‖coefficients but the bias‖² by Newton's method.
 
     Fisher scoring with step halving; a sample of 50,000 rows finds the start, so
-    that large data takes two or three passes. Cost: O(n d²) time a pass, in
-    float64 blocks; memory O(d² + block · d) beyond x.
+    that large data takes two or three passes. Rows of one label have no minimum and
+    get the base rate, (positives + 1) / (Σ observed + 2). Cost: O(n d²) time a pass,
+    in float64 blocks; memory O(d² + block · d) beyond x.
 
     Args:
         x: (n, d) any float, left as it is.
@@ -81,41 +86,30 @@ def fit_layer(
 
     Raises:
         ConfigError: l2 is not above 0.
-        DataError: the labels are all the same, or Newton's method did not converge.
+        DataError: Newton's method did not converge.
     """
     if not l2 > 0:
         raise ConfigError(f"l2={l2}: expected a number above 0, so that the Hessian has an inverse")
-    rows, positives = len(label), int(np.sum(label))
-    if positives in (0, rows):
-        raise DataError(
-            f"all {rows} labels are {int(positives > 0)}: expected both 0 and 1 to fit a last "
-            "layer; use more data or drop the estimator for this task"
-        )
-    observed = np.ones(rows, np.float32) if observed is None else observed
-    mean, scale = _moments(x)
-    start = np.zeros(x.shape[1] + 1)
-    start[-1] = np.log(positives / (rows - positives))
-    if rows > 2 * _WARM_ROWS:
-        some = np.random.default_rng(random_state).choice(rows, _WARM_ROWS, replace=False)
-        some.sort()
-        problem = _Problem(x[some], label[some], observed[some], mean, scale, l2)
-        start, _ = _newton(problem, start)
-    coefficients, hessian = _newton(_Problem(x, label, observed, mean, scale, l2), start)
+    observed = np.ones(len(label), np.float32) if observed is None else observed
+    with threads() as pool:
+        mean, scale = _moments(x, pool)
+        problem = _Problem(x, label, observed, mean, scale, l2, pool)
+        coefficients, hessian = _minimum(problem, random_state)
     return LogisticLayer(mean, scale, coefficients, np.linalg.cholesky(hessian))
 
 
-def in_blocks(task: Callable[[Iterator[slice]], _T], rows: int) -> list[_T]:
+def in_blocks(
+    task: Callable[[Iterator[slice]], _T], rows: int, pool: ThreadPoolExecutor
+) -> list[_T]:
     """Results of `task` for each of at most 16 stripes of the row numbers, in order.
 
-    A task gets the blocks of its stripe as slices. Stripes run in one thread per
-    core, with BLAS at one: its own threads wait for each other at every block.
+    A task gets the blocks of its stripe as slices. The stripes do not depend on how
+    many threads `pool` has, so that sums over them are the same on any machine.
     """
     every = [slice(at, min(at + _BLOCK, rows)) for at in range(0, rows, _BLOCK)]
     length = max(1, -(-len(every) // _STRIPES))
     stripes = [every[at : at + length] for at in range(0, len(every), length)]
-    cores = len(os.sched_getaffinity(0))
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores) as pool:
-        return list(pool.map(lambda stripe: task(iter(stripe)), stripes))
+    return list(pool.map(lambda stripe: task(iter(stripe)), stripes))
 
 
 @dataclass(frozen=True)
@@ -128,11 +122,16 @@ class _Problem:
     mean: Array
     scale: Array
     l2: float
+    pool: ThreadPoolExecutor
+
+    def take(self, rows: Array) -> "_Problem":
+        columns = self.x[rows], self.label[rows], self.observed[rows]
+        return _Problem(*columns, self.mean, self.scale, self.l2, self.pool)
 
     def at(self, coefficients: Array) -> tuple[float, Array, Array]:
         penalty = np.full(len(coefficients), self.l2)
         penalty[-1] = 0.0
-        sums = in_blocks(lambda parts: self._sums(coefficients, parts), len(self.label))
+        sums = in_blocks(lambda parts: self._sums(coefficients, parts), len(self.label), self.pool)
         loss = sum(x[0] for x in sums) + 0.5 * float(penalty @ coefficients**2)
         gradient = np.sum([x[1] for x in sums], axis=0) + penalty * coefficients
         return loss, gradient, np.sum([x[2] for x in sums], axis=0) + np.diag(penalty)
@@ -150,6 +149,22 @@ class _Problem:
             h *= np.sqrt(curvature)[:, None]
             hessian += h.T @ h
         return loss, gradient, hessian
+
+
+def _minimum(problem: _Problem, random_state: int) -> tuple[Array, Array]:
+    """Coefficients at the minimum, or at the base rate, and the Hessian there."""
+    rows, positives = len(problem.label), int(np.sum(problem.label))
+    start = np.zeros(problem.x.shape[1] + 1)
+    shown = max(float(problem.observed.sum(dtype=np.float64)), positives)
+    start[-1] = np.log((positives + 1) / (shown - positives + 1))
+    if positives in (0, rows):
+        return start, problem.at(start)[2]
+    if rows > 2 * _WARM_ROWS:
+        some = np.random.default_rng(random_state).choice(rows, _WARM_ROWS, replace=False)
+        few = problem.take(np.sort(some))
+        if 0 < few.label.sum() < _WARM_ROWS:
+            start, _ = _newton(few, start)
+    return _newton(problem, start)
 
 
 def _newton(problem: _Problem, start: Array) -> tuple[Array, Array]:
@@ -197,11 +212,12 @@ def _inputs(x: Array, mean: Array, scale: Array) -> Array:
     return h
 
 
-def _moments(x: Array) -> tuple[Array, Array]:
+def _moments(x: Array, pool: ThreadPoolExecutor) -> tuple[Array, Array]:
     """Mean and standard deviation by column, in two passes, so that nothing cancels."""
     count, none = max(len(x), 1), np.zeros(x.shape[1])
-    mean = np.sum(in_blocks(lambda parts: _power_sums(x, none, parts)[0], len(x)), axis=0) / count
-    sums = in_blocks(lambda parts: _power_sums(x, mean, parts)[1], len(x))
+    sums = in_blocks(lambda parts: _power_sums(x, none, parts)[0], len(x), pool)
+    mean = np.sum(sums, axis=0) / count
+    sums = in_blocks(lambda parts: _power_sums(x, mean, parts)[1], len(x), pool)
     scale = np.sqrt(np.sum(sums, axis=0) / count)
     return mean, np.where(scale > 1e-6 * (1 + np.abs(mean)), scale, 1.0)
 

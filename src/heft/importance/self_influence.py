@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from heft.importance.base import ImportanceData, check_fitted
-from heft.importance.last_layer import LastLayers
+from heft.importance.last_layer import LastLayers, check_labels
 from heft.importance.logistic import LogisticLayer
 from heft.importance.proxy import OutOfFoldProxy
 from heft.importance.registry import register
@@ -67,9 +67,10 @@ class SelfInfluence:
         """Fits the last layer on all rows.
 
         Raises:
-            DataError: all labels, or all of a fold of the proxy, are the same.
+            DataError: all labels are the same, or `observed` lies outside (0, 1].
             ConfigError: l2 is not above 0.
         """
+        check_labels(data)
         self.layers_ = LastLayers.fit(data, self.proxy, self.l2, self.random_state)
         return self
 
