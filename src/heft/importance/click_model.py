@@ -9,6 +9,7 @@ Scoring does not Work*.
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy import sparse
 
 from heft.errors import ConfigError, DataError
 from heft.importance.examination import Examination
@@ -27,15 +28,15 @@ _DOUBT = 80.0
 
 @dataclass(frozen=True)
 class ClickModel:
-    """P(click) = slope · attractiveness + offset, by position.
+    """P(click) = slope · attractiveness + offset, by position; attractiveness is in [0, 1].
 
-    Attractiveness is the click rate at position 1: there the slope is 1 and the
-    offset 0. An offset below 0 is the rule with trust bias, since position 1 is
-    trusted most.
+    With plain examination the offset is 0 and the slope the examination. A log
+    cannot tell the whole scale of attractiveness: slopes and offsets are right up
+    to a constant factor and shift of it, which change no ranking.
 
     Attributes:
         slope: (positions,) float64, above 0; index 0 is position 1.
-        offset: (positions,) float64.
+        offset: (positions,) float64, the clicks that trust alone brings.
         clicks: clicks the estimate rests on.
         source: how it was estimated.
     """
@@ -66,8 +67,8 @@ class ClickModel:
         return self.slope[index], self.offset[index]
 
     def examination(self) -> Examination:
-        """The slopes as examination, non-increasing and in (0, 1]."""
-        falling = np.minimum.accumulate(np.clip(self.slope, 1e-3, 1.0))
+        """The slopes relative to position 1, non-increasing and in (0, 1]."""
+        falling = np.minimum.accumulate(np.clip(self.slope / self.slope[0], 1e-3, 1.0))
         return Examination(falling, self.clicks, self.source)
 
 
@@ -115,13 +116,14 @@ class ClickCells:
     def log_likelihood(self, slope: Array, offset: Array, levels: Array) -> Array:
         """(pairs, levels) log likelihood of a pair's clicks at each attractiveness."""
         chance = _chance(slope, offset, levels)
-        yes, no = np.log(chance), np.log1p(-chance)
-        missed = self.shown - self.clicked
-        out = np.empty((len(self.keys), len(levels)))
-        for level in range(len(levels)):
-            cell = self.clicked * yes[self.position, level] + missed * no[self.position, level]
-            out[:, level] = np.bincount(self.pair, cell, minlength=len(self.keys))
-        return out
+        clicked = self.table(self.clicked, len(slope))
+        missed = self.table(self.shown - self.clicked, len(slope))
+        return np.asarray(clicked @ np.log(chance) + missed @ np.log1p(-chance))
+
+    def table(self, values: Array, positions: int) -> sparse.csr_array:
+        """(pairs, positions) of one value for each cell."""
+        shape = (len(self.keys), positions)
+        return sparse.csr_array((values, (self.pair, self.position)), shape=shape)
 
 
 def click_model_from_pairs(
@@ -170,49 +172,50 @@ def click_model_from_pairs(
 
 def _maximise(cells: ClickCells, trust_bias: bool, iterations: int) -> tuple[Array, Array]:
     places = int(cells.position.max()) + 1
-    rate = np.bincount(cells.position, cells.clicked, minlength=places)
-    shown = np.bincount(cells.position, cells.shown, minlength=places)
+    clicked = cells.table(cells.clicked, places)
+    missed = cells.table(cells.shown - cells.clicked, places)
     levels = (np.arange(_LEVELS) + 0.5) / _LEVELS
-    slope = np.clip(rate / np.maximum(shown, 1e-9), 1e-3, 1)
-    slope = np.clip(slope / slope[0], 0.01, 1.0)
+    slope = clicked.sum(axis=0) / np.maximum(clicked.sum(axis=0) + missed.sum(axis=0), 1e-9)
+    slope = np.clip(slope / max(slope[0], 1e-9), 0.01, 1.0)
     offset, share = np.zeros(places), np.full(_LEVELS, 1 / _LEVELS)
     before = -np.inf
     for _ in range(iterations):
-        log = cells.log_likelihood(slope, offset, levels) + np.log(share + 1e-300)
+        chance = _chance(slope, offset, levels)
+        log = clicked @ np.log(chance) + missed @ np.log1p(-chance) + np.log(share + 1e-300)
         top = log.max(axis=1, keepdims=True)
         belief = np.exp(log - top)
         total = belief.sum(axis=1, keepdims=True)
         belief /= total
         share = belief.mean(axis=0)
         lowest = levels[np.searchsorted(np.cumsum(share), 0.02)]
-        slope, offset = _lines(cells, belief, levels, slope, offset, lowest, trust_bias)
+        yes, no = clicked.T @ belief, missed.T @ belief
+        slope, offset = _lines(yes, no, levels, slope, offset, lowest, trust_bias)
         now = float((top + np.log(total)).sum())
         if now - before < 1e-7 * abs(now):
             break
         before = now
-    return slope, offset
+    return _gauge(slope, offset, levels, share, yes.sum(axis=1)) if trust_bias else (slope, offset)
 
 
 def _lines(
-    cells: ClickCells,
-    belief: Array,
+    yes: Array,
+    no: Array,
     levels: Array,
     slope: Array,
     offset: Array,
     lowest: float,
     trust_bias: bool,
 ) -> tuple[Array, Array]:
-    """The likeliest line of each position: Newton's method on expected counts."""
-    places = len(slope)
-    clicked, shown = np.empty((places, len(levels))), np.empty((places, len(levels)))
-    for level in range(len(levels)):
-        share = belief[cells.pair, level]
-        clicked[:, level] = np.bincount(cells.position, cells.clicked * share, minlength=places)
-        shown[:, level] = np.bincount(cells.position, cells.shown * share, minlength=places)
+    """The likeliest line of each position given (positions, levels) expected counts.
+
+    Newton's method. While they are sought, position 1 has slope 1 and offset 0:
+    attractiveness is the click rate there, which trust makes too high, so that
+    the other offsets fall below 0.
+    """
     for _ in range(4):
         chance = _chance(slope, offset, levels)
-        pull = clicked / chance - (shown - clicked) / (1 - chance)
-        curve = shown / (chance * (1 - chance))
+        pull = yes / chance - no / (1 - chance)
+        curve = (yes + no) / (chance * (1 - chance))
         ga, gb = (pull * levels).sum(axis=1), pull.sum(axis=1) - _DOUBT * offset
         haa = (curve * levels**2).sum(axis=1) + 1e-6
         hab, hbb = (curve * levels).sum(axis=1), curve.sum(axis=1) + _DOUBT
@@ -228,6 +231,22 @@ def _lines(
         offset = np.clip(offset, _MARGIN - slope * lowest, 0.95)
         offset[0] = 0.0
     return slope, offset
+
+
+def _gauge(
+    slope: Array, offset: Array, levels: Array, share: Array, clicks: Array
+) -> tuple[Array, Array]:
+    """The lines for an attractiveness that fills [0, 1].
+
+    What a log cannot tell is fixed by two conventions: the deeper half of the
+    page earns no clicks by trust, and the most attractive pairs have 1.
+    """
+    deep = np.arange(len(slope)) >= len(slope) // 2
+    weight = np.where(deep, np.maximum(clicks, 1e-9), 0.0)
+    low = float(np.average(np.maximum(-offset / slope, 0.0), weights=weight))
+    high = float(levels[min(np.searchsorted(np.cumsum(share), 0.98), len(levels) - 1)])
+    low = min(low, 0.9 * high)
+    return slope * (high - low), np.maximum(offset + slope * low, 0.0)
 
 
 def _chance(slope: Array, offset: Array, levels: Array) -> Array:
