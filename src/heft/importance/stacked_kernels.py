@@ -19,6 +19,7 @@ __all__ = [
 
 Array = np.ndarray
 
+_ZERO, _ONE = np.float32(0), np.float32(1)
 # Lets sums be vectorised; NaN and infinity keep their meaning.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 
@@ -28,25 +29,25 @@ def moments(features: Array) -> tuple[Array, Array]:
     """Mean and variance by column, about the first row."""
     n, d = features.shape
     total, square = np.zeros(d), np.zeros(d)
+    origin = features[0].astype(np.float64)
     for i in range(n):
+        row = features[i]
         for j in range(d):
-            away = np.float64(features[i, j]) - np.float64(features[0, j])
+            away = row[j] - origin[j]
             total[j] += away
             square[j] += away * away
     mean = total / n
     variance = np.maximum(square / n - mean * mean, 0.0)
-    for j in range(d):
-        mean[j] += features[0, j]
-    return mean, variance
+    return mean + origin, variance
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def gather(features: Array, rows: Array, mean: Array, inverse: Array, out: Array) -> None:
     """Standardised rows into `out`."""
     for b in range(len(rows)):
-        i = rows[b]
-        for j in range(features.shape[1]):
-            out[b, j] = (features[i, j] - mean[j]) * inverse[j]
+        row, scaled = features[rows[b]], out[b]
+        for j in range(len(row)):
+            scaled[j] = (row[j] - mean[j]) * inverse[j]
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -90,24 +91,26 @@ def backward(
     folds, hidden = w2.shape
     for i in range(inner.shape[0]):
         for k in range(folds):
-            start = k * hidden
+            # Views of one network's units: without them the loops are not vectorised.
+            units = inner[i, k * hidden : (k + 1) * hidden]
             if fold[i] == k:
-                for j in range(hidden):
-                    inner[i, start + j] = 0.0
+                units[:] = 0
                 continue
+            bias, weights = b1[k * hidden : (k + 1) * hidden], w2[k]
             logit = b2[k]
             for j in range(hidden):
-                value = max(inner[i, start + j] + b1[start + j], np.float32(0))
-                inner[i, start + j] = value
-                logit += value * w2[k, j]
+                value = units[j] + bias[j]
+                units[j] = value if value > _ZERO else _ZERO
+                logit += units[j] * weights[j]
             pull = np.float32(scale[k] * _residual(logit, positive[i], negative[i], observed[i]))
             gb[k] += pull
+            first, last = g1[k * hidden : (k + 1) * hidden], g2[k]
             for j in range(hidden):
-                value = inner[i, start + j]
-                g2[k, j] += pull * value
-                back = pull * w2[k, j] if value > 0 else np.float32(0)
-                inner[i, start + j] = back
-                g1[start + j] += back
+                value = units[j]
+                back = pull * weights[j] if value > _ZERO else _ZERO
+                last[j] += pull * value
+                first[j] += back
+                units[j] = back
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -118,10 +121,13 @@ def look(
     checkpoints, hidden = w2.shape
     for i in range(inner.shape[0]):
         for e in range(checkpoints):
-            logit, first, last = b2[e], np.float32(0), np.float32(1)
+            units = inner[i, e * hidden : (e + 1) * hidden]
+            bias, weights = b1[e * hidden : (e + 1) * hidden], w2[e]
+            logit, first, last = b2[e], _ZERO, _ONE
             for j in range(hidden):
-                value = max(inner[i, e * hidden + j] + b1[e * hidden + j], np.float32(0))
-                weight = w2[e, j] if value > 0 else np.float32(0)
+                value = units[j] + bias[j]
+                value = value if value > _ZERO else _ZERO
+                weight = weights[j] if value > _ZERO else _ZERO
                 logit += value * weight
                 first += weight * weight
                 last += value * value
@@ -137,14 +143,18 @@ def dot_gradients(
     """Σₑ rate · ⟨gradient, mean⟩; `through` is x·(mean of ∂w1), (b, E·h)."""
     checkpoints, hidden = w2.shape
     for i in range(inner.shape[0]):
-        total = np.float32(0)
+        total = _ZERO
         for e in range(checkpoints):
+            units = inner[i, e * hidden : (e + 1) * hidden]
+            means = through[i, e * hidden : (e + 1) * hidden]
+            bias, first = b1[e * hidden : (e + 1) * hidden], m1[e * hidden : (e + 1) * hidden]
+            weights, last = w2[e], m2[e]
             logit, dot = b2[e], mb[e]
             for j in range(hidden):
-                at = e * hidden + j
-                value = max(inner[i, at] + b1[at], np.float32(0))
-                weight = w2[e, j] if value > 0 else np.float32(0)
+                value = units[j] + bias[j]
+                value = value if value > _ZERO else _ZERO
+                weight = weights[j] if value > _ZERO else _ZERO
                 logit += value * weight
-                dot += value * m2[e, j] + weight * (through[i, at] + m1[at])
+                dot += value * last[j] + weight * (means[j] + first[j])
             total += rates[e] * _residual(logit, positive[i], negative[i], observed[i]) * dot
         out[i] = total
