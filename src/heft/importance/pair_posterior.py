@@ -1,5 +1,6 @@
 """How attractive a query and item are, given every click they got and what a model expects."""
 
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -23,8 +24,8 @@ _STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 class PairPosterior:
     """Weight pairs from the posterior of attractiveness of each query and item.
 
-    Attractiveness of a pair is Beta-distributed around what an out-of-fold proxy
-    expects of it, with a strength κ, in impressions, that maximises the
+    Attractiveness of a pair is Beta-distributed around what a proxy that has not
+    seen the pair expects of it, with a strength κ, in impressions, that maximises the
     likelihood of the log (empirical Bayes, Robbins 1956). Every impression of
     the pair is evidence, through the click model P(click) = αa + β of its
     position; what was hardly examined says little and moves little. The
@@ -79,8 +80,9 @@ class PairPosterior:
         affine = AffineCorrection(self.model_, self.minimum).fit(data)
         human = np.ones(len(data)) if data.human is None else data.human
         pairs = affine.pairs(data) * human[:, None]
+        by_pair = _by_pair(data)
         for _ in range(self.rounds):
-            self.proxy_ = self._fresh_proxy().fit(data, pairs)
+            self.proxy_ = self._fresh_proxy().fit(by_pair, pairs)
             expected = self._expected(data, cells)
             self.strength_ = self.strength or _likeliest_strength(evidence, expected)
             known = _posterior_mean(evidence, expected, self.strength_)
@@ -133,11 +135,16 @@ class PairPosterior:
 
     def _expected(self, data: ImportanceData, cells: ClickCells) -> Array:
         """(pairs,) what the proxy expects of each pair, out of fold, over its rows."""
-        expected = self.proxy_.trace(data).final
+        expected = self.proxy_.trace(_by_pair(data)).final
         rows = np.flatnonzero(np.isin(data.pair, cells.keys))
         code = np.searchsorted(cells.keys, data.pair[rows])
         total = np.bincount(code, expected[rows], minlength=len(cells.keys))
         return np.clip(total / np.bincount(code, minlength=len(cells.keys)), 0.01, 0.99)
+
+
+def _by_pair(data: ImportanceData) -> ImportanceData:
+    """The same rows with folds by pair: what is expected of a pair comes from other pairs."""
+    return replace(data, group=data.pair)
 
 
 def _joint(evidence: Array, expected: Array, strength: float) -> Array:
