@@ -49,7 +49,10 @@ class Arms:
     def __iter__(self) -> Iterator[tuple[str, Callable[[], Array]]]:
         """Names and what makes the pairs, in the order of the table."""
         yield "unweighted", lambda: plain_pairs(self.data.label)
-        yield "bots_removed_by_truth", lambda: self._times(plain_pairs(self.data.label), self.person)
+        yield (
+            "bots_removed_by_truth",
+            lambda: self._times(plain_pairs(self.data.label), self.person),
+        )
         yield "fraud", lambda: self._times(plain_pairs(self.data.label), self.human)
         yield "repetition", lambda: self._times(plain_pairs(self.data.label), self.repeats)
         yield "ips_true", lambda: self._ips(self.true_examination)
@@ -67,8 +70,9 @@ class Arms:
         yield "heft_estimated", lambda: self._heft(self.model_with_shuffle)
         yield "heft_no_shuffle", lambda: self._heft(self.model_no_shuffle)
         yield "heft_no_repetition", lambda: self._pair_posterior(self.model_no_shuffle, self.human)
-        yield "heft_affine", lambda: self._times(
-            self._affine(self.model_no_shuffle), self.human * self.repeats
+        yield (
+            "heft_affine",
+            lambda: self._times(self._affine(self.model_no_shuffle), self.human * self.repeats),
         )
         yield "heft_shuffled_weights", self._shuffled
         for name in _SCORES:

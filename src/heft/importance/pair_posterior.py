@@ -109,9 +109,7 @@ class PairPosterior:
         positive, known = self._look_up(data)
         if not known.all():
             rows = data.take(~known)
-            cells = ClickCells.of(
-                np.maximum(rows.position, 1), rows.label, rows.pair, rows.human
-            )
+            cells = ClickCells.of(np.maximum(rows.position, 1), rows.label, rows.pair, rows.human)
             evidence = cells.log_likelihood(*self._lines(cells), _LEVELS)
             mean = _posterior_mean(evidence, self._expected(rows, cells), self.strength_)
             positive[~known] = mean[np.searchsorted(cells.keys, rows.pair)]
