@@ -46,20 +46,20 @@ class ExactValue:
 
     With no `reference`, every row is reference to the rows of other groups.
 
-    With a `model`, the utility is the accuracy on the reference of that
+    With a `classifier`, the utility is the accuracy on the reference of that
     classifier trained on a subset, every subset of at most 14 rows in turn.
 
-    Cost: time O(n · m · (d + log n)), memory O(n · d + n); with a model 2ⁿ fits.
+    Cost: time O(n · m · (d + log n)), memory O(n · d + n); with a classifier 2ⁿ fits.
 
     Args:
         k: neighbours that vote, at least 1.
-        reference: rows whose labels are right; needed with a model.
+        reference: rows whose labels are right; needed with a classifier.
         standardise: scale features by mean and deviation of the fitted sample.
-        model: an unfitted scikit-learn classifier, or None.
+        classifier: an unfitted one of scikit-learn, or None.
         random_state: for the registry's sake; nothing here is drawn.
 
     Raises:
-        ConfigError: k < 1, or a model without a reference.
+        ConfigError: k < 1, or a classifier without a reference.
     """
 
     def __init__(
@@ -67,30 +67,30 @@ class ExactValue:
         k: int = 10,
         reference: ImportanceData | None = None,
         standardise: bool = True,
-        model: Any = None,
+        classifier: Any = None,
         random_state: int = 0,
     ) -> None:
         if k < 1:
             raise ConfigError(f"k={k}: expected at least 1")
-        if model is not None and reference is None:
+        if classifier is not None and reference is None:
             raise ConfigError(
-                f"model={type(model).__name__}() needs reference rows to score it on; "
-                "pass reference, or leave the model out"
+                f"classifier={type(classifier).__name__}() needs reference rows to be scored on; "
+                "pass reference, or leave the classifier out"
             )
         self.k = k
         self.reference = reference
         self.standardise = standardise
-        self.model = model
+        self.classifier = classifier
         self.random_state = random_state
 
     def fit(self, data: ImportanceData) -> Self:
         """Keeps the sample; values are worked out by `score`.
 
         Raises:
-            DataError: more than 1,000 rows (14 with a model), one label only, or
+            DataError: more than 1,000 rows (14 with a classifier), one label only, or
                 a single group without a reference.
         """
-        limit = MOST_ROWS if self.model is None else MOST_PLAYERS
+        limit = MOST_ROWS if self.classifier is None else MOST_PLAYERS
         if len(data) > limit:
             raise DataError(
                 f"rows={len(data)}: expected at most {limit} for exact values; fit on a sample, "
@@ -107,8 +107,8 @@ class ExactValue:
         scaled = self.standardise and len(data) > 0
         self.scale_ = np.where(deviation > 1e-6, deviation, 1.0) if scaled else np.ones(1)
         self.data_ = data
-        if self.model is not None and self.reference is not None:
-            utility = classifier_utility(self.model, data, self.reference)
+        if self.classifier is not None and self.reference is not None:
+            utility = classifier_utility(self.classifier, data, self.reference)
             self.enumerated_ = self._enumerate(utility, len(data))
         return self
 
@@ -116,7 +116,7 @@ class ExactValue:
         """(n,) float32; a row that is not of the fitted sample as if it alone had joined.
 
         Raises:
-            DataError: rows other than those of `fit`, with a model.
+            DataError: rows other than those of `fit`, with a classifier.
         """
         return self.values(data).astype(np.float32)
 
@@ -124,11 +124,11 @@ class ExactValue:
         """(n,) float64: the scores before they are rounded."""
         check_fitted(self, "data_")
         member = _member(data, self.data_)
-        if self.model is not None:
+        if self.classifier is not None:
             if (member < 0).any():
                 raise DataError(
                     f"{int((member < 0).sum())} rows are not of the fitted sample: expected the "
-                    "rows of fit, since a model values a whole sample at once"
+                    "rows of fit, since a classifier values a whole sample at once"
                 )
             return self.enumerated_[member]
         reference = self.data_ if self.reference is None else self.reference
@@ -228,13 +228,13 @@ class ExactBanzhaf(ExactValue):
         return enumerated_banzhaf(utility, players)
 
 
-def classifier_utility(model: Any, data: ImportanceData, reference: ImportanceData) -> Utility:
-    """Accuracy on `reference` of `model` trained on the rows of `data` it is given.
+def classifier_utility(classifier: Any, data: ImportanceData, reference: ImportanceData) -> Utility:
+    """Accuracy on `reference` of `classifier` trained on the rows of `data` it is given.
 
     A subset with one label predicts that label; the empty one is right half the time.
 
     Args:
-        model: an unfitted scikit-learn classifier; give it a random_state.
+        classifier: an unfitted one of scikit-learn; give it a random_state.
     """
 
     def utility(rows: Array) -> float:
@@ -243,7 +243,7 @@ def classifier_utility(model: Any, data: ImportanceData, reference: ImportanceDa
             return 0.5
         if label.min() == label.max():
             return float((reference.label == label[0]).mean())
-        fitted = clone(model).fit(data.features[rows], label)
+        fitted = clone(classifier).fit(data.features[rows], label)
         return float((fitted.predict(reference.features) == reference.label).mean())
 
     return utility

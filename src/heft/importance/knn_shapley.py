@@ -38,9 +38,9 @@ class KnnShapley:
     and the sum stays exact.
 
     With no `reference`, groups are dealt to `folds` by hash. Each fold is a
-    training sample of its own, and rows of the other folds are its reference: at
-    most `reference_rows` for each fold, half of each label where there are as
-    many. No row is judged by its own group.
+    training sample of its own, and rows of the other folds are its reference: no
+    row is judged by its own group. Of reference rows, given or not,
+    `reference_rows` are used, half of each label where there are as many.
 
     `score` gives a row that equals one of the fitted sample (features and label)
     that row's value, and any other row the value it would have had, had it alone
@@ -57,7 +57,7 @@ class KnnShapley:
         top: nearest points told apart, at least k; all if None.
         standardise: scale features by mean and deviation of the fitted sample.
         folds: at least 2; used if no reference is given.
-        reference_rows: at least 2; used if no reference is given.
+        reference_rows: most reference rows, at least 2; drawn by hash.
         random_state: seed of folds and of the drawn reference rows.
 
     Raises:
@@ -101,12 +101,12 @@ class KnnShapley:
         check_labels(data.label, "training")
         self.shift_, self.scale_ = _scaling(data.features, self.standardise)
         keys, points = self._points(data)
+        sample = (keys, points, data.label)
+        everyone = np.arange(len(data))
         if self.reference is not None:
             check_reference(self.reference, data)
-            queries = self._points(self.reference)[1]
-            self.values_: list[KnnValues | None] = [
-                self._value(keys, points, data.label, queries, self.reference.label)
-            ]
+            judges = self._judges(self.reference, np.arange(len(self.reference)))
+            self.values_ = [self._value(sample, everyone, judges)]
             return self
         fold = fold_of(data.group, self.folds, self.random_state)
         if len(np.unique(fold)) < 2:
@@ -114,18 +114,12 @@ class KnnShapley:
                 f"all {len(data)} rows are in one fold of groups: expected groups in at least 2 "
                 "of them; use more groups or pass a reference"
             )
-        draw = salted(self.random_state, keys, data.group)
+        # A fold without rows joins the next: its groups are strangers to any other fold too.
         self.values_ = []
         for k in range(self.folds):
-            rows, others = np.flatnonzero(fold == k), np.flatnonzero(fold != k)
-            chosen = _balanced(others, data.label[others], draw[others], self.reference_rows)
-            self.values_.append(
-                self._value(
-                    keys[rows], points[rows], data.label[rows], points[chosen], data.label[chosen]
-                )
-                if len(rows)
-                else None
-            )
+            own = next(j % self.folds for j in range(k, k + self.folds) if j % self.folds in fold)
+            judges = self._judges(data, np.flatnonzero(fold != own))
+            self.values_.append(self._value(sample, np.flatnonzero(fold == own), judges))
         return self
 
     def score(self, data: ImportanceData) -> Array:
@@ -145,9 +139,7 @@ class KnnShapley:
         result = np.zeros(len(data))
         for k in range(folds):
             rows = np.flatnonzero(fold == k)
-            # A fold without fitted rows: its groups are strangers to every other fold too.
-            sample = next(v for v in self.values_[k:] + self.values_[:k] if v is not None)
-            result[rows] = sample.score(keys[rows], points[rows], data.label[rows])
+            result[rows] = self.values_[k].score(keys[rows], points[rows], data.label[rows])
         return result
 
     def _points(self, data: ImportanceData) -> tuple[Array, Array]:
@@ -157,14 +149,26 @@ class KnnShapley:
         points /= self.scale_
         return row_keys(features), points
 
+    def _judges(self, data: ImportanceData, rows: Array) -> tuple[Array, Array]:
+        """Points and labels of the reference rows drawn from `rows`, in an order of their own."""
+        keys, points = self._points(data.take(rows))
+        label = data.label[rows].astype(np.int64)
+        draw = salted(self.random_state, keys, data.group[rows])
+        chosen = _balanced(np.arange(len(rows)), label, draw, self.reference_rows)
+        # Sums over reference rows must not depend on their order in memory.
+        chosen = chosen[np.lexsort((label[chosen], keys[chosen]))]
+        return points[chosen], label[chosen]
+
     def _value(
-        self, keys: Array, points: Array, label: Array, queries: Array, query_label: Array
+        self,
+        sample: tuple[Array, Array, Array],
+        rows: Array,
+        judges: tuple[Array, Array],
     ) -> KnnValues:
-        # Sums over reference rows must not depend on their order.
-        order = np.lexsort((query_label, row_keys(queries)))
-        queries, query_label = queries[order], query_label[order].astype(np.int64)
-        label = label.astype(np.int64)
-        return KnnValues.of(keys, points, label, queries, query_label, self.k, self.top)
+        if len(rows) < len(sample[0]):
+            sample = tuple(column[rows] for column in sample)  # type: ignore[assignment]
+        keys, points, label = sample
+        return KnnValues.of(keys, points, label.astype(np.int64), *judges, self.k, self.top)
 
 
 def check_labels(label: Array, what: str) -> None:

@@ -106,7 +106,7 @@ def test_any_classifier_is_audited_by_enumeration(kind):
     turned = np.where(np.arange(8) == 3, 1 - label[:8], label[:8])
     sample = ImportanceData.of(features[:8], turned)
     model = GaussianNB(var_smoothing=0.1)
-    found = kind(model=model, reference=reference).fit(sample)
+    found = kind(classifier=model, reference=reference).fit(sample)
     values = found.score(sample)
     assert values.argmin() == 3
     assert np.array_equal(found.score(sample.take(np.arange(8)[::-1])), values[::-1])
@@ -123,9 +123,11 @@ def test_bad_input_is_named():
     with pytest.raises(DataError, match="rows=1001: expected at most 1000 for exact values"):
         ExactShapley().fit(many)
     with pytest.raises(DataError, match="rows=20: expected at most 14"):
-        ExactShapley(model=LogisticRegression(), reference=reference).fit(data)
-    with pytest.raises(ConfigError, match=r"model=LogisticRegression\(\) needs reference rows"):
-        ExactBanzhaf(model=LogisticRegression())
+        ExactShapley(classifier=LogisticRegression(), reference=reference).fit(data)
+    with pytest.raises(
+        ConfigError, match=r"classifier=LogisticRegression\(\) needs reference rows"
+    ):
+        ExactBanzhaf(classifier=LogisticRegression())
     with pytest.raises(ConfigError, match="k=0: expected at least 1"):
         create("exact_banzhaf", k=0)
     with pytest.raises(NotFittedError, match="ExactShapley is not fitted"):
