@@ -60,8 +60,8 @@ class Influence:
             is fitted on the features where none is given.
         reference: samples with labels that can be trusted, none of them in the data.
         slices: clusters where there is no column of slices, at least 1.
-        l2: penalty of the coefficients but the bias, above 0, in the units of a sum
-            over rows; the inputs are standardised.
+        l2: penalty of the coefficients, above 0, in the units of a sum over rows; the
+            inputs are standardised, and the bias is drawn to the base rate.
         folds: at least 2; used without a reference.
         random_state: seed of clusters, folds and of where Newton's method starts.
 

@@ -40,8 +40,8 @@ class SelfInfluence:
     Args:
         proxy: shared out-of-fold model whose hidden layer to use; the last layer
             is fitted on the features where none is given.
-        l2: penalty of the coefficients but the bias, above 0, in the units of a sum
-            over rows; the inputs are standardised.
+        l2: penalty of the coefficients, above 0, in the units of a sum over rows; the
+            inputs are standardised, and the bias is drawn to the base rate.
         leave_one_out: divide by 1 − p (1 − p) hᵀ H⁻¹ h, the exact Newton step of
             leaving the sample out (Pregibon 1981). It matters where rows are few for
             the width. For rows that `fit` has not seen it is an upper bound: their

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from heft.errors import ConfigError, DataError, NotFittedError
@@ -18,104 +17,7 @@ from heft.importance.proxy import OutOfFoldProxy
 from heft.importance.self_influence import SelfInfluence
 
 from .conftest import make_data
-
-
-def losses(layer, data):
-    """(n,) logistic loss of each row, straight from the definition."""
-    logit = layer.inputs(data.features) @ layer.coefficients
-    return np.logaddexp(0, logit) - data.label * logit
-
-
-def fixed_scale(data):
-    """Features with mean 0 and deviation 1, so that leaving a row out hardly moves them."""
-    return (data.features - data.features.mean(0)) / data.features.std(0)
-
-
-def retrained(x, label, keep, l2=1.0):
-    """(d + 1,) minimum over the rows `keep`, by another library; the bias last."""
-    model = LogisticRegression(C=1 / l2, tol=1e-12, max_iter=10_000, solver="newton-cholesky")
-    model.fit(x[keep], label[keep])
-    return np.append(model.coef_[0], model.intercept_)
-
-
-def small(rows=240, seed=0, width=5):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(rows, width)).astype(np.float32)
-    label = (rng.random(rows) < 1 / (1 + np.exp(-1.5 * x[:, 0] + x[:, 1] + 0.5))).astype(int)
-    return ImportanceData.of(x, label)
-
-
-def reference(rows=800, seed=9):
-    found, _ = make_data(rows=rows, seed=seed)
-    return replace(found, group=found.group + 10**9)
-
-
-def explicit(data, l2=1.0):
-    """h (n, d + 1), r (n,) and H (d + 1, d + 1) at scikit-learn's minimum."""
-    x = fixed_scale(data).astype(float)
-    coefficients = retrained(x, data.label, slice(None), l2)
-    h = np.column_stack([x, np.ones(len(x))])
-    p = 1 / (1 + np.exp(-h @ coefficients))
-    penalty = np.diag([l2] * x.shape[1] + [0.0])
-    return h, p - data.label, (h * (p * (1 - p))[:, None]).T @ h + penalty
-
-
-def test_the_layer_is_the_minimum_another_library_finds():
-    data = small(300)
-    layer = fit_layer(data.features, data.label, l2=2.0)
-    x = fixed_scale(data).astype(float)
-    assert layer.coefficients == pytest.approx(retrained(x, data.label, slice(None), 2.0), abs=1e-5)
-    assert layer.inputs(data.features) == pytest.approx(
-        np.column_stack([x, np.ones(300)]), abs=1e-5
-    )
-
-
-@pytest.mark.parametrize("rows", [300, 20_000, 120_000])
-def test_the_gradient_is_nothing_and_the_hessian_that_of_the_formula(rows):
-    """One block, several stripes, and a start found on a sample of the rows."""
-    data = small(rows, seed=rows, width=4)
-    layer = fit_layer(data.features, data.label, l2=2.0)
-    h = layer.inputs(data.features)
-    p = 1 / (1 + np.exp(-(h * layer.coefficients).sum(axis=1)))
-    penalty = np.array([2.0] * 4 + [0.0])
-    gradient = ((p - data.label)[:, None] * h).sum(axis=0) + penalty * layer.coefficients
-    assert np.abs(gradient).max() < 1e-5 * np.sqrt(rows)
-    hessian = np.einsum("nd,n,ne->de", h, p * (1 - p), h) + np.diag(penalty)
-    assert layer.factor @ layer.factor.T == pytest.approx(hessian, rel=1e-9)
-
-
-def test_slopes_are_those_of_a_click_seen_with_a_probability():
-    """Residual by differences of −log P; curvature as the mean square of the residual."""
-    data = small()
-    layer = fit_layer(data.features, data.label)
-    h = layer.inputs(data.features)
-    logit = h @ layer.coefficients
-    seen = np.random.default_rng(1).uniform(0.05, 1.0, len(data))
-    residuals = {}
-    for label in (0, 1):
-        label_of = np.full(len(data), label)
-
-        def loss(z, label=label):
-            p = seen / (1 + np.exp(-z))
-            return -np.log(p if label else 1 - p)
-
-        residuals[label], curvature = layer.slopes(h, label_of, seen)
-        slope = (loss(logit + 1e-5) - loss(logit - 1e-5)) / 2e-5
-        assert residuals[label] == pytest.approx(slope, abs=1e-7)
-    p = seen / (1 + np.exp(-logit))
-    assert curvature == pytest.approx(p * residuals[1] ** 2 + (1 - p) * residuals[0] ** 2)
-
-
-def test_examination_does_not_make_the_layer_underrate():
-    """Clicks that are seen a third of the time: the coefficients are those of attractiveness."""
-    data, _ = make_data(rows=40_000, seed=3)
-    seen = np.where(np.arange(len(data)) % 2, 0.3, 1.0)
-    clicked = data.label * (np.random.default_rng(0).random(len(data)) < seen)
-    whole = fit_layer(data.features, data.label)
-    found = fit_layer(data.features, clicked, seen)
-    assert found.coefficients == pytest.approx(whole.coefficients, abs=0.25)
-    blind = fit_layer(data.features, clicked)
-    assert np.abs(blind.coefficients - whole.coefficients).max() > 1
+from .retraining import explicit, fixed_scale, losses, reference, retrained, small
 
 
 @pytest.mark.parametrize("leave_one_out", [False, True])

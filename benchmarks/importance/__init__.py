@@ -1,0 +1,1 @@
+"""Proofs that the estimators of importance measure what they say, one command each."""
