@@ -1,5 +1,7 @@
 """Settings of the model and its training."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from heft.settings import Settings
@@ -23,6 +25,9 @@ class ModelSettings(Settings):
         batch_size: most rows per step; small logs take smaller steps, so that an
             epoch has about a hundred.
         learning_rate, clip_norm: of Adam.
+        weights: `loss` trains on the pairs as they are; `learned` multiplies them
+            by weights that a small network learns on the tune split meanwhile.
+        meta_every: steps between two of that network, with `weights: learned`.
         reference_position: where `ctr` is predicted if no position is given.
         control: train the same model without weights beside it.
         seed: of initialisation and order; the same for the control.
@@ -38,6 +43,8 @@ class ModelSettings(Settings):
     batch_size: int = Field(1024, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     clip_norm: float = Field(5.0, gt=0)
+    weights: Literal["loss", "learned"] = "loss"
+    meta_every: int = Field(2, ge=1)
     reference_position: int = Field(1, ge=1)
     control: bool = True
     seed: int = 0

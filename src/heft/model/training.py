@@ -9,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from heft.errors import TrainingError
+from heft.importance.meta_weight_net import MetaWeightNet
 from heft.model.inputs import dataset
+from heft.model.learned import LearnedWeightsModel
 from heft.model.losses import EsmmPairLoss
 from heft.model.network import InputSizes, build_core, build_training_model
 from heft.model.settings import ModelSettings
@@ -29,10 +31,13 @@ class Trained:
     Attributes:
         core: inputs as of `build_core`, with the weights of the best epoch.
         history: `loss` and `val_loss` by epoch.
+        weights: the network of learned weights as it was at the end; None with
+            `weights: loss` and for the control.
     """
 
     core: keras.Model
     history: History
+    weights: MetaWeightNet | None = None
 
 
 def train(
@@ -65,13 +70,20 @@ def train(
     keras.utils.set_random_seed(settings.seed)
     core = build_core(table, sizes, settings)
     model = build_training_model(table, core)
+    size = min(settings.batch_size, max(sizes.rows // _STEPS_PER_EPOCH, _SMALLEST_BATCH))
+    learned = weighted and settings.weights == "learned"
+    rows = dataset(
+        train_paths, sizes, batch_size=size, weighted=weighted, shuffle_seed=settings.seed,
+        context=learned,
+    )  # fmt: skip
+    tune = dataset(tune_paths, sizes, batch_size=4 * size, weighted=weighted)
+    if learned:
+        clean = dataset(
+            tune_paths, sizes, batch_size=size, weighted=True, shuffle_seed=settings.seed + 1
+        )
+        model = LearnedWeightsModel.over(model, clean, settings)
     optimizer = keras.optimizers.Adam(settings.learning_rate, clipnorm=settings.clip_norm)
     model.compile(optimizer, loss=EsmmPairLoss(settings.cvr_weight), jit_compile=False)
-    size = min(settings.batch_size, max(sizes.rows // _STEPS_PER_EPOCH, _SMALLEST_BATCH))
-    rows = dataset(
-        train_paths, sizes, batch_size=size, weighted=weighted, shuffle_seed=settings.seed
-    )
-    tune = dataset(tune_paths, sizes, batch_size=4 * size, weighted=weighted)
     best = keras.callbacks.EarlyStopping(
         "val_loss", patience=settings.patience, restore_best_weights=True
     )
@@ -86,7 +98,7 @@ def train(
     )
     history = {k: [float(x) for x in v] for k, v in fitted.history.items()}
     _check_finite(history, settings)
-    return Trained(core, history)
+    return Trained(core, history, model.teacher.net if learned else None)
 
 
 def _check_rows(split: str, paths: Sequence[str]) -> None:
