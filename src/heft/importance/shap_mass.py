@@ -35,7 +35,7 @@ class ShapMass:
         random_state: seed of folds and of the choice of rows.
 
     Cost: fitting as `FoldTrees`. Explaining O(trees · leaves · depth²) for each
-    distinct row of a fold, every row exactly; about 8,000 a second on one core with
+    distinct row of a fold, every row exactly; about 6,000 a second on one core with
     60 trees of 15 leaves. Memory: the attributions of a block (`score`), n · d
     float32 (`attributions`).
     """
