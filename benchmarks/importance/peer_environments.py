@@ -1,6 +1,6 @@
 """Environments of other projects: made once, pinned, and out of Heft's own way.
 
-Each lives under runs/benchmark-envs and is made again when its pins change.
+Each lives under runs/benchmark-envs/peers and is made again when its pins change.
 Versions are resolved in advance: every package that is installed is in the list.
 """
 
@@ -15,7 +15,7 @@ __all__ = ["PEERS", "Peer", "prepare", "run_script"]
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).parent / "peer_scripts"
-FOLDER = ROOT / "runs" / "benchmark-envs"
+FOLDER = ROOT / "runs" / "benchmark-envs" / "peers"
 
 _INSTALL_SECONDS = 1_200
 _LINES_OF_ERROR = 6

@@ -24,6 +24,7 @@ Table = tuple[Array, Array]
 TRAIN, VALID, TEST = 1_000, 100, 500
 _ROWS = TRAIN + VALID + TEST
 _SPARE = 3_000  # rows a generator draws, so that seeds split differently
+_GIVEN = ("x", "y", "valid_x", "valid_y", "test_x", "test_y")
 _GRADE = 2  # of 0..3: from here on an item is what was asked for
 
 
@@ -32,14 +33,16 @@ class Split:
     """One table, split and with some training labels turned over.
 
     Attributes:
-        name: table, noise and seed.
+        table, noise, seed: what it was made of.
         x, y: (n, d) float32 and (n,) {0, 1}, the training rows as methods see them.
         valid_x, valid_y: clean rows a method may use.
         test_x, test_y: clean rows that no detector sees; part of the protocol's splits.
         turned: (n,) bool, the truth.
     """
 
-    name: str
+    table: str
+    noise: float
+    seed: int
     x: Array
     y: Array
     valid_x: Array
@@ -47,6 +50,11 @@ class Split:
     test_x: Array
     test_y: Array
     turned: Array
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.table}-{self.noise:g}-{self.seed}"
 
 
 def _two_planes(rng: np.random.Generator) -> Table:
@@ -155,7 +163,9 @@ def split_table(name: str, noise: float, seed: int) -> Split:
     turned[rng.choice(train, round(noise * train), replace=False)] = True
     parts = np.split(order[: train + valid + test], [train, train + valid])
     return Split(
-        name=f"{name}-{noise:g}-{seed}",
+        table=name,
+        noise=noise,
+        seed=seed,
         x=x[parts[0]],
         y=np.where(turned, 1 - y[parts[0]], y[parts[0]]),
         valid_x=x[parts[1]],
@@ -179,7 +189,7 @@ def write_splits(splits: list[Split], folder: Path) -> None:
     """One .npz per split, without the truth: what every method, ours or not, is given."""
     folder.mkdir(parents=True, exist_ok=True)
     for split in splits:
-        columns = {k: v for k, v in vars(split).items() if k not in ("name", "turned")}
+        columns = {name: getattr(split, name) for name in _GIVEN}
         np.savez(folder / f"{split.name}.npz", **columns)
 
 

@@ -94,7 +94,7 @@ def test_peers_are_given_the_splits_without_the_truth(tmp_path: Path) -> None:
 def fake(scores: np.ndarray, noise: float = 0.2) -> tuple[Split, np.ndarray]:
     empty = np.empty((0, 1), np.float32)
     turned = np.array([True, False, False, False, True])
-    return Split(f"t-{noise:g}-0", empty, empty, empty, empty, empty, empty, turned), scores
+    return Split("t", noise, 0, empty, empty, empty, empty, empty, empty, turned), scores
 
 
 def test_a_perfect_score_has_f1_one_and_a_missing_or_broken_one_counts_as_nothing() -> None:
@@ -147,7 +147,7 @@ def test_one_method_that_fails_does_not_take_the_others_along(tmp_path: Path) ->
         "       'late': lambda split, models: split['y']}, slow=('late',))\n"
     )
     done = subprocess.run(
-        [sys.executable, str(script), str(splits), str(scores), "--models", "3", "--slow-at", "0.1"],
+        [sys.executable, str(script), str(splits), str(scores), "--models=3", "--slow-at=0.1"],
         env={"PYTHONPATH": str(SCRIPTS)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
