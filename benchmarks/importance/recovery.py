@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.importance.arms import Arms
-from benchmarks.importance.clicks import make_log
+from benchmarks.importance.clicks import ClickLog, make_log
 from benchmarks.importance.side_by_side import train
 from heft.console import quiet
 from heft.errors import HeftError
@@ -130,7 +130,7 @@ def _seed(settings: SimulationSettings, seed: int, options: argparse.Namespace) 
     }
 
 
-def _metrics(log, score: Array) -> tuple[Metric, ...]:
+def _metrics(log: ClickLog, score: Array) -> tuple[Metric, ...]:
     grade = log.test_grade.astype(float)
     return (
         Auc(err_gain(grade, 3), score),

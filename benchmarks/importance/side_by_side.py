@@ -4,6 +4,8 @@ What differs between two of them is the weights alone. The network is that of
 the product's click tower (64-32, L2, dropout), on standardised features.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import tensorflow as tf
 
@@ -47,7 +49,7 @@ class SideBySide:
         rng = np.random.default_rng(seed)
         sizes = (width, *HIDDEN, 1)
         self.weights = []
-        for inner, outer in zip(sizes[:-1], sizes[1:], strict=True):
+        for inner, outer in pairwise(sizes):
             limit = np.sqrt(6 / (inner + outer))
             start = rng.uniform(-limit, limit, (inner, outer)).astype(np.float32)
             self.weights.append(tf.Variable(np.repeat(start[None], arms, axis=0)))

@@ -1,7 +1,7 @@
 """ImportanceEstimator: what each training sample is worth."""
 
-from tfx.dsl.components.base.base_component import BaseComponent
-from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
+from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.types import Channel, channel, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
@@ -28,11 +28,11 @@ class ImportanceEstimatorSpec(ComponentSpec):
     }
 
 
-class ImportanceEstimator(BaseComponent):
+class ImportanceEstimator(BaseBeamComponent):
     """Scores training samples and writes them again with their weight pairs."""
 
     SPEC_CLASS = ImportanceEstimatorSpec
-    EXECUTOR_SPEC = ExecutorClassSpec(Executor)
+    EXECUTOR_SPEC = BeamExecutorSpec(Executor)
 
     def __init__(
         self,

@@ -3,18 +3,17 @@
 from typing import Any
 
 import tensorflow_transform as tft
-from tfx.dsl.components.base.base_executor import BaseExecutor
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
 
 from heft import features as f
 from heft.importance.estimate import estimate_importance
 from heft.importance.settings import ImportanceSettings
-from heft.text.table import TextTable
 from heft.transform import transformed_features
 
 
-class Executor(BaseExecutor):
+class Executor(BaseBeamExecutor):
     """See `ImportanceEstimator`."""
 
     def Do(
@@ -32,10 +31,13 @@ class Executor(BaseExecutor):
         graph = artifact_utils.get_single_uri(input_dict["transform_graph"])
         summary = estimate_importance(
             {split: artifact_utils.get_split_uri([examples], split) for split in splits},
-            TextTable.load(artifact_utils.get_single_uri(input_dict["embeddings"])),
+            artifact_utils.get_single_uri(input_dict["embeddings"]),
             transformed_features(tft.TFTransformOutput(graph)),
             ImportanceSettings.model_validate_json(exec_properties["settings"]),
             {s: artifact_utils.get_split_uri([weighted], s) for s in (f.TRAIN, f.TUNE)},
             importance.uri,
+            self._make_beam_pipeline,
+            # Without a context there is no folder of TFX's for what is temporary.
+            self._get_tmp_dir() if self._context else None,
         )
         importance.rows = summary["tasks"][f.CTR]["rows"]

@@ -1,7 +1,7 @@
 """What every estimator takes and gives."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -107,7 +107,7 @@ class ImportanceData:
             columns: any other attribute by name.
         """
         rows = np.arange(len(label), dtype=np.int64)
-        plain = {
+        plain: dict[str, Any] = {
             "group": rows,
             "pair": rows,
             "position": np.zeros(len(label), np.int64),

@@ -187,7 +187,7 @@ def _maximise(cells: ClickCells, trust_bias: bool, iterations: int) -> tuple[Arr
         total = belief.sum(axis=1, keepdims=True)
         belief /= total
         share = belief.mean(axis=0)
-        lowest = levels[np.searchsorted(np.cumsum(share), 0.02)]
+        lowest = float(levels[int(np.searchsorted(np.cumsum(share), 0.02))])
         yes, no = clicked.T @ belief, missed.T @ belief
         slope, offset = _lines(yes, no, levels, slope, offset, lowest, trust_bias)
         now = float((top + np.log(total)).sum())
@@ -244,7 +244,8 @@ def _gauge(
     deep = np.arange(len(slope)) >= len(slope) // 2
     weight = np.where(deep, np.maximum(clicks, 1e-9), 0.0)
     low = float(np.average(np.maximum(-offset / slope, 0.0), weights=weight))
-    high = float(levels[min(np.searchsorted(np.cumsum(share), 0.98), len(levels) - 1)])
+    top = int(np.searchsorted(np.cumsum(share), 0.98))
+    high = float(levels[min(top, len(levels) - 1)])
     low = min(low, 0.9 * high)
     return slope * (high - low), np.maximum(offset + slope * low, 0.0)
 

@@ -1,144 +1,292 @@
-"""ImportanceEstimator's library function: transformed examples in, weighted examples out."""
+"""ImportanceEstimator's library function: transformed examples in, weighted examples out.
+
+Estimators are fitted on a bounded sample of requests. Everything else is passes
+over blocks of shards on Beam, whose memory does not depend on how many rows
+there are.
+"""
 
 import json
-from collections.abc import Mapping
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from heft import features as f
-from heft.examples import Feature, read_columns, shard_paths, write_columns
-from heft.importance.settings import ImportanceSettings
-from heft.importance.weigh import (
-    TaskWeights,
-    estimate_examination,
-    extremes,
-    importance_data,
-    summarise,
-    weigh_task,
-    weigh_tune,
+from heft.errors import DataError
+from heft.examples import Feature, shard_paths
+from heft.importance.base import ImportanceData
+from heft.importance.examination import Examination
+from heft.importance.fitting import (
+    Debias,
+    FittedTask,
+    fit_by_clicks,
+    fit_task,
+    fit_tune,
+    with_human,
 )
-from heft.model.interaction import TextInteraction
-from heft.text.table import TextTable
+from heft.importance.gather import Block, Gather, Shard, gather, load_hashes
+from heft.importance.passes import MakePipeline, Passes, local_pipeline
+from heft.importance.registry import parameters
+from heft.importance.rows import importance_data
+from heft.importance.sample import Sample, choose
+from heft.importance.scoring import Scored, WeightFacts, score_blocks, weigh_blocks
+from heft.importance.settings import ImportanceSettings
+from heft.importance.summary import edges_of, examination_facts, merge_extremes, task_facts
+from heft.importance.weigh import estimate_click_model, estimate_examination
+from heft.importance.writing import Written, parts_of, publish, write_train, write_tune
 
 __all__ = ["SUMMARY_FILE", "estimate_importance"]
 
 SUMMARY_FILE = "importance.json"
-SHARD_ROWS = 100_000
 
 Array = np.ndarray
 Columns = dict[str, Array]
 
+_log = logging.getLogger(__name__)
+
+# A split with fewer positives says too little of what is clean.
+_LEAST_REFERENCE = 50
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """One split: its shards and, for each, its blocks; and its rows by hash of their request."""
+
+    shards: list[Shard]
+    blocks: list[list[Block]]
+    hashes: Array
+
+    @property
+    def flat(self) -> list[Block]:
+        return [block for own in self.blocks for block in own]
+
+    @property
+    def rows(self) -> int:
+        return sum(block.rows for block in self.flat)
+
+    def positives(self, task: str) -> int:
+        return sum(block.positives[task] for block in self.flat)
+
+    def sample(self, most: int) -> tuple[Columns, Array]:
+        """Columns and proxy features of whole requests, at most so many rows."""
+        return choose(self.hashes, most).load(self.flat)
+
 
 def estimate_importance(
     split_uris: Mapping[str, str],
-    table: TextTable,
+    table_uri: str,
+    features: list[Feature],
+    settings: ImportanceSettings,
+    output_uris: Mapping[str, str],
+    summary_uri: str,
+    make_pipeline: MakePipeline = local_pipeline,
+    scratch: str | None = None,
+) -> dict[str, Any]:
+    """Weighs the training split, and writes train and tune again with their weights.
+
+    The same input gives the same bytes, however the work was spread. Outputs are
+    there as a whole or not at all: splits are moved to their place when they are
+    written, and the summary comes last.
+
+    Memory: the sample of `settings.fit_rows` rows and what estimators make of it,
+    and a few blocks of 100,000 rows per worker. Disk: the proxy features of every
+    row, 4 bytes each, in `scratch` for the time it takes.
+
+    Args:
+        split_uris: folders of transformed examples; `train` and `tune`, and
+            `harvest` where pages were shuffled.
+        table_uri: the embedding table that the text ids point to.
+        features: all columns of the transformed examples.
+        settings: estimators and combination.
+        output_uris: a folder each for `train` and `tune`.
+        summary_uri: folder of the SampleImportance artifact.
+        make_pipeline: makes the Beam pipelines to run on.
+        scratch: a folder that all workers reach, left as it was found; beside
+            the summary if None.
+
+    Returns:
+        What was written to `importance.json`.
+
+    Raises:
+        DataError: a split has no shard or train no row; and what estimators raise.
+    """
+    shards = {split: _shards(split, uri) for split, uri in split_uris.items()}
+    parent = Path(scratch) if scratch else Path(summary_uri).absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".weighing-", dir=parent))
+    try:
+        passes = Passes(folder, make_pipeline)
+        splits = _gather(passes, shards, table_uri, features, settings)
+        return _weigh(passes, splits, features, settings, output_uris, summary_uri)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _weigh(
+    passes: Passes,
+    splits: dict[str, _Gathered],
     features: list[Feature],
     settings: ImportanceSettings,
     output_uris: Mapping[str, str],
     summary_uri: str,
 ) -> dict[str, Any]:
-    """Weighs the training split, and writes train and tune again with their weights.
-
-    Args:
-        split_uris: folders of transformed examples; `train` and `tune`, and
-            `harvest` where pages were shuffled.
-        table: the embedding table that the text ids point to.
-        features: all columns of the transformed examples.
-        settings: estimators and combination.
-        output_uris: a folder each for `train` and `tune`.
-        summary_uri: folder of the SampleImportance artifact.
-
-    Returns:
-        What was written to `importance.json`.
-    """
-    train = _read(split_uris[f.TRAIN], features)
-    tune = _read(split_uris[f.TUNE], features)
-    harvest = _read(split_uris[f.HARVEST], features) if f.HARVEST in split_uris else None
-    if settings.propensity != "logged":
-        for columns in (train, tune):
-            columns.pop(f.PROPENSITY, None)
-    inputs = proxy_features(train, table, [x.name for x in features])
-    data = {task: importance_data(train, inputs, task) for task in f.TASKS}
-    examination = estimate_examination(data[f.CTR], harvest, settings)
-    results = {task: weigh_task(data[task], examination, settings) for task in f.TASKS}
-    empty = np.zeros((len(tune[f.CLICK]), 0), np.float32)
-    tuned = {
-        task: weigh_tune(importance_data(tune, empty, task), examination, settings)
-        for task in f.TASKS
-    }
-    _write(train, results, output_uris[f.TRAIN])
-    _write(tune, tuned, output_uris[f.TUNE])
-    summary = summarise(results, examination, {task: data[task].label for task in f.TASKS})
-    summary["samples"] = _samples(train, results[f.CTR], settings.samples)
+    train, tune = splits[f.TRAIN], splits[f.TUNE]
+    latest = max(block.latest for block in train.flat)
+    sample = choose(train.hashes, settings.fit_rows)
+    _log.info("estimators learn from %d of %d rows", sample.rows, sample.of)
+    examination, fitted, fitted_tune, facts = _fit(splits, sample, settings, latest)
+    scored = score_blocks(passes, train.flat, fitted, sample, settings, latest)
+    del fitted
+    weights = weigh_blocks(passes, scored)
+    staged = {split: passes.folder / f"weighted {split}" for split in (f.TRAIN, f.TUNE)}
+    edges = {task: edges_of(scored.sampled_pairs(task)[:, 0]) for task in f.TASKS}
+    written = write_train(
+        passes, parts_of(train.shards, train.blocks), str(staged[f.TRAIN]), features, scored,
+        edges, _by_mass(weights[f.CTR]),
+    )  # fmt: skip
+    parts = parts_of(tune.shards, tune.blocks)
+    write_tune(passes, parts, str(staged[f.TUNE]), features, settings, fitted_tune)
+    summary = _summarise(scored, train, weights, edges, written)
+    summary = {"examination": examination_facts(examination)} | summary | {"fit": facts}
+    for split, path in staged.items():
+        publish(path, output_uris[split])
     path = Path(summary_uri) / SUMMARY_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(summary, indent=1))
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(summary, indent=1))
+    part.replace(path)
     return summary
 
 
-def proxy_features(columns: Columns, table: TextTable, names: list[str]) -> Array:
-    """(n, d) float32: text interaction, lexical features and z-scores of each row.
-
-    The text part is computed once per distinct query and title pair.
-    """
-    dense = [n for n in names if n in f.LEXICAL or n.endswith("_z")]
-    pairs = np.stack([columns[f.QUERY_ID], columns[f.TITLE_ID]], axis=1)
-    distinct, index = np.unique(pairs, axis=0, return_inverse=True)
-    interaction = TextInteraction.from_reduction(table.reduction)
-    parts = [
-        np.asarray(
-            interaction([_rows(table.queries, chunk[:, 0]), _rows(table.titles, chunk[:, 1])])
-        )
-        for chunk in np.array_split(distinct, max(1, len(distinct) // 16_384))
+def _shards(split: str, uri: str) -> list[Shard]:
+    return [
+        Shard(split, number, path, int(tf.io.gfile.stat(path).length))
+        for number, path in enumerate(shard_paths(uri))
     ]
-    text = np.concatenate(parts)[index.ravel()]
-    return np.concatenate([text, *(columns[name][:, None] for name in dense)], axis=1).astype(
-        np.float32
-    )
 
 
-def _rows(matrix: Array, ids: Array) -> Array:
-    """Rows of an embedding matrix; zeros for an id out of vocabulary."""
-    return np.where((ids >= 0)[:, None], matrix[np.maximum(ids, 0)], 0).astype(np.float32)
-
-
-def _read(uri: str, features: list[Feature]) -> Columns:
-    return read_columns(shard_paths(uri), features)
-
-
-def _write(columns: Columns, results: dict[str, TaskWeights], uri: str) -> None:
-    for task, result in results.items():
-        columns = columns | result.columns(task)
-    rows = len(columns[f.CLICK])
-    shards = max(1, -(-rows // SHARD_ROWS))
-    for k, part in enumerate(np.array_split(np.arange(rows), shards)):
-        name = f"weighted-{k:05d}-of-{shards:05d}.gz"
-        write_columns({n: v[part] for n, v in columns.items()}, Path(uri) / name)
-
-
-def _samples(
-    columns: Columns, result: TaskWeights, how_many: int
-) -> dict[str, list[dict[str, Any]]]:
-    """The heaviest and lightest samples, one per query and title; texts by id."""
-    pair = columns[f.QUERY_ID] * 2**32 + columns[f.TITLE_ID]
-    heaviest, lightest = extremes(result.weights, how_many, pair)
-    return {
-        name: [_sample(columns, result, row) for row in rows]
-        for name, rows in (("heaviest", heaviest), ("lightest", lightest))
+def _gather(
+    passes: Passes,
+    shards: Mapping[str, Sequence[Shard]],
+    table_uri: str,
+    features: list[Feature],
+    settings: ImportanceSettings,
+) -> dict[str, _Gathered]:
+    """Splits that nobody reads are left out; only train and the reference need features."""
+    wanted = [s for s in (f.TRAIN, f.TUNE, f.HARVEST) if s in shards]
+    with_features = tuple(s for s in wanted if s == f.TRAIN or _may_refer_to(s, settings))
+    blocks = passes.folder / "blocks"
+    blocks.mkdir()
+    work = Gather(str(blocks), table_uri, features, settings, with_features)
+    elements = [shard for split in wanted for shard in shards[split]]
+    sizes = [shard.bytes for shard in elements]
+    found = passes.run("gather", gather, elements, sizes, work, unit="bytes")
+    gathered = {
+        split: _Gathered(
+            list(shards[split]),
+            [own for shard, own in zip(elements, found, strict=True) if shard.split == split],
+            load_hashes(str(blocks), shards[split]),
+        )
+        for split in wanted
     }
+    _check(gathered[f.TRAIN], settings)
+    return gathered
 
 
-def _sample(columns: Columns, result: TaskWeights, row: int) -> dict[str, Any]:
-    positive, negative = (float(x) for x in result.weights.pairs[row])
-    return {
-        "impression_id": columns[f.IMPRESSION_ID][row].decode(errors="replace"),
-        "query_id": int(columns[f.QUERY_ID][row]),
-        "title_id": int(columns[f.TITLE_ID][row]),
-        "position": int(columns[f.POSITION][row]),
-        "click": int(columns[f.CLICK][row]),
-        "positive_weight": positive,
-        "negative_weight": negative,
-        "scores": {name: float(score[row]) for name, score in result.scores.items()},
-    }
+def _check(train: _Gathered, settings: ImportanceSettings) -> None:
+    if not train.rows:
+        raise DataError(
+            f"0 rows in {len(train.shards)} shards of the train split: expected impressions; "
+            "check the split shares of the logs"
+        )
+    unlogged = sum(block.unlogged for block in train.flat)
+    if settings.propensity == "logged" and unlogged:
+        raise DataError(
+            f"propensity: logged needs one in every row, received {unlogged} rows without; "
+            "map the column, or use propensity: estimated"
+        )
+
+
+def _fit(
+    splits: Mapping[str, _Gathered], sample: Sample, settings: ImportanceSettings, latest: int
+) -> tuple[Examination, dict[str, FittedTask], dict[str, Debias], dict[str, Any]]:
+    """Everything that is learned, from samples of bounded size."""
+    columns, inputs = sample.load(splits[f.TRAIN].flat)
+    data = {task: importance_data(columns, inputs, task, settings, latest) for task in f.TASKS}
+    harvest = None
+    if f.HARVEST in splits and splits[f.HARVEST].rows:
+        harvest = splits[f.HARVEST].sample(settings.fit_rows)[0]
+    examination = estimate_examination(data[f.CTR], harvest, settings)
+    del harvest
+    shared = fit_by_clicks(data[f.CTR], settings)
+    people = with_human(data[f.CTR], data[f.CTR], shared)
+    click_model = estimate_click_model(people, examination, settings)
+    tuned = splits[f.TUNE].sample(settings.fit_rows)
+    fitted, fitted_tune, references = {}, {}, {}
+    for task in f.TASKS:
+        name, reference = _reference(splits, task, settings, latest)
+        fitted[task] = fit_task(
+            data[task], data[f.CTR], task, examination, settings, reference, click_model
+        )
+        own = importance_data(*tuned, task, settings, latest)
+        fitted_tune[task] = fit_tune(own, examination, settings, task, fitted[task])
+        references[task] = {"split": name, "rows": 0 if reference is None else len(reference)}
+    facts = {"rows": sample.rows, "of": sample.of, "reference": references}
+    return examination, fitted, fitted_tune, facts
+
+
+def _may_refer_to(split: str, settings: ImportanceSettings) -> bool:
+    """Whether estimators that ask for clean samples may be given those of `split`."""
+    used = {*settings.exponents, *settings.corrections}
+    asked = any("reference" in parameters(name) for name in used)
+    return asked and split != f.TRAIN and settings.reference in ("auto", split)
+
+
+def _reference(
+    splits: Mapping[str, _Gathered], task: str, settings: ImportanceSettings, latest: int
+) -> tuple[str, ImportanceData | None]:
+    """The clean samples of a task and the name of their split; none where nothing asks."""
+    for split in (f.HARVEST, f.TUNE):
+        if not _may_refer_to(split, settings):
+            continue
+        found = splits.get(split)
+        positives = found.positives(task) if found else 0
+        if found and positives >= (_LEAST_REFERENCE if settings.reference == "auto" else 1):
+            columns, inputs = found.sample(settings.reference_rows)
+            return split, importance_data(columns, inputs, task, settings, latest)
+        if settings.reference == split:
+            raise DataError(
+                f"reference={split!r} has {positives} positives of {task}: expected at least 1; "
+                "use another split, or reference: none"
+            )
+    return "none", None
+
+
+def _by_mass(weights: WeightFacts) -> bool:
+    """Where every row has the same mass, samples are told apart by w⁺."""
+    return weights.highest - weights.lowest >= 1e-5 * weights.highest
+
+
+def _summarise(
+    scored: Scored,
+    train: _Gathered,
+    weights: Mapping[str, WeightFacts],
+    edges: Mapping[str, Array],
+    written: Sequence[Written],
+) -> dict[str, Any]:
+    tasks = {}
+    for task in f.TASKS:
+        counts = np.sum([part.counts[task] for part in written], axis=0)
+        positives = train.positives(task)
+        tasks[task] = task_facts(
+            scored, task, weights[task], train.rows, positives, edges[task], counts
+        )
+    merged = merge_extremes([part.extremes for part in written], scored.settings.samples)
+    samples = {name: [extreme.facts for extreme in own] for name, own in merged.items()}
+    return {"tasks": tasks, "samples": samples}

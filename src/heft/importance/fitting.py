@@ -1,13 +1,14 @@
 """All estimators of one task, fitted once and then asked of any rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from heft.errors import DataError
+from heft.errors import ConfigError, DataError
 from heft.importance.base import ImportanceData
+from heft.importance.click_model import ClickModel
 from heft.importance.combine import plain_pairs
 from heft.importance.examination import Examination
 from heft.importance.inverse_propensity import InversePropensity
@@ -15,7 +16,16 @@ from heft.importance.proxy import OutOfFoldProxy
 from heft.importance.registry import parameters
 from heft.importance.settings import ImportanceSettings
 
-__all__ = ["BY_CLICKS", "FittedTask", "FittedTune", "Judged", "fit_task", "fit_tune"]
+__all__ = [
+    "BY_CLICKS",
+    "Debias",
+    "FittedTask",
+    "Judged",
+    "fit_by_clicks",
+    "fit_task",
+    "fit_tune",
+    "with_human",
+]
 
 Array = np.ndarray
 
@@ -40,20 +50,58 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Debias:
+    """Who makes the pairs of a task, and what else hides its positives.
+
+    Attributes:
+        maker: None leaves (y, 1 − y).
+        hidden_by: probabilities that multiply with examination.
+        observer: examination, where `hidden_by` is not empty.
+    """
+
+    maker: Any = None
+    hidden_by: tuple[Any, ...] = ()
+    observer: Any = None
+
+    def pairs(self, data: ImportanceData) -> Array:
+        """(n, 2) float64."""
+        if self.maker is None:
+            return plain_pairs(data.label)
+        return np.asarray(self.maker.pairs(self.hidden(data)), np.float64)
+
+    def observed(self, data: ImportanceData) -> ImportanceData:
+        """The data with the probability that a positive was seen."""
+        if self.maker is None:
+            return data
+        hidden = self.hidden(data)
+        return hidden.with_observed(self.maker.propensity(hidden))
+
+    def hidden(self, data: ImportanceData) -> ImportanceData:
+        """The data with the product of all probabilities of being seen as its propensity.
+
+        Debias estimators take a known propensity for what it is, whatever hides
+        the positive.
+        """
+        if not self.hidden_by:
+            return data
+        product = self.observer.propensity(data)
+        for other in self.hidden_by:
+            product = product * other.propensity(data)
+        least = np.finfo(np.float32).tiny
+        return replace(data, propensity=np.clip(product, least, 1.0).astype(np.float32))
+
+
+@dataclass(frozen=True)
 class FittedTask:
     """Estimators of one task. Nothing in it grows with the rows that are asked of it.
 
     Attributes:
-        debias: makes pairs; None leaves (y, 1 − y).
-        hidden_by: what else hides a positive; probabilities multiply.
-        observer: examination, where `hidden_by` is not empty.
+        debias: makes the pairs.
         scorers, corrections: fitted, by name.
         constant: there was one label only, so that nothing was fitted.
     """
 
-    debias: Any = None
-    hidden_by: tuple[Any, ...] = ()
-    observer: Any = None
+    debias: Debias = Debias()
     scorers: dict[str, Any] = field(default_factory=dict)
     corrections: dict[str, Any] = field(default_factory=dict)
     constant: bool = False
@@ -71,40 +119,34 @@ class FittedTask:
                 dict.fromkeys(self.scorers, empty),
                 dict.fromkeys(self.corrections, empty),
             )
-        seen = self._seen(data)
-        pairs = plain_pairs(data.label) if self.debias is None else self.debias.pairs(seen)
-        _check("the debias pair", pairs)
-        if self.debias is not None:
-            seen = seen.with_observed(self.debias.propensity(seen))
-        scores = {name: _asked(name, s.score, seen) for name, s in self.scorers.items()}
         rows = {
             name: _asked(name, c.weight, clicks if name in BY_CLICKS else data, least=0.0)
             for name, c in self.corrections.items()
         }
-        return Judged(np.asarray(pairs, np.float64), scores, rows)
+        data = with_human(data, clicks, self.corrections)
+        pairs = self.debias.pairs(data)
+        _check("the debias pair", pairs)
+        seen = self.debias.observed(data)
+        scores = {name: _asked(name, s.score, seen) for name, s in self.scorers.items()}
+        return Judged(pairs, scores, rows)
 
-    def _seen(self, data: ImportanceData) -> ImportanceData:
-        return _hidden(data, self.observer, self.hidden_by)
+
+def fit_by_clicks(clicks: ImportanceData, settings: ImportanceSettings) -> dict[str, Any]:
+    """The corrections that serve all tasks, fitted; see `BY_CLICKS`."""
+    return {
+        name: settings.create(name, random_state=settings.seed).fit(clicks)
+        for name in settings.corrections
+        if name in BY_CLICKS
+    }
 
 
-@dataclass(frozen=True)
-class FittedTune:
-    """The pairs of a split that early stopping watches.
-
-    Attributes:
-        inverse: inverse propensity, fitted on the split; None leaves (y, 1 − y).
-        observer, hidden_by: as of `FittedTask`.
-    """
-
-    inverse: InversePropensity | None = None
-    observer: Any = None
-    hidden_by: tuple[Any, ...] = ()
-
-    def pairs(self, data: ImportanceData) -> Array:
-        """(n, 2) float64."""
-        if self.inverse is None or not len(data):
-            return plain_pairs(data.label)
-        return self.inverse.pairs(_hidden(data, self.observer, self.hidden_by))
+def with_human(
+    data: ImportanceData, clicks: ImportanceData, corrections: Mapping[str, Any]
+) -> ImportanceData:
+    """The data with what `fraud`, where it is among the corrections, says of who clicked."""
+    if "fraud" not in corrections:
+        return data
+    return replace(data, human=_asked("fraud", corrections["fraud"].score, clicks, least=0.0))
 
 
 def fit_tune(
@@ -113,16 +155,16 @@ def fit_tune(
     settings: ImportanceSettings,
     task: str,
     train: FittedTask | None = None,
-) -> FittedTune:
+) -> Debias:
     """Inverse propensity on `data`, with what else hides positives as `train` learned it.
 
-    A split without a positive has nothing to undo.
+    What early stopping watches. A split without a positive has nothing to undo.
     """
     if not settings.chain(task) or not len(data) or not data.label.any():
-        return FittedTune()
-    observer, hidden_by = (train.observer, train.hidden_by) if train else (None, ())
-    seen = _hidden(data, observer, hidden_by)
-    return FittedTune(_inverse(examination, settings).fit(seen), observer, hidden_by)
+        return Debias()
+    known = train.debias if train else Debias()
+    inverse = _inverse(examination, settings).fit(known.hidden(data))
+    return Debias(inverse, known.hidden_by, known.observer)
 
 
 def fit_task(
@@ -132,6 +174,8 @@ def fit_task(
     examination: Examination,
     settings: ImportanceSettings,
     reference: ImportanceData | None = None,
+    click_model: ClickModel | None = None,
+    shared: Mapping[str, Any] | None = None,
 ) -> FittedTask:
     """Fits what the settings name on `data`.
 
@@ -145,39 +189,58 @@ def fit_task(
         examination: a known curve.
         settings: estimators and their settings.
         reference: clean samples, or None.
+        click_model: slopes and offsets by position, or None.
+        shared: of `fit_by_clicks`, where that has been done.
     """
     if len(np.unique(data.label)) < 2:
         return FittedTask(constant=True)
+    offered: dict[str, Any] = {"random_state": settings.seed, "reference": reference}
+    corrections = dict(fit_by_clicks(clicks, settings) if shared is None else shared)
+    for name in settings.corrections:
+        if name not in corrections:
+            corrections[name] = settings.create(name, **offered).fit(data)
+    data = with_human(data, clicks, corrections)
     proxy = OutOfFoldProxy(settings.folds, settings.epochs, random_state=settings.seed)
-    inverse = _inverse(examination, settings)
-    offered = {
-        "proxy": proxy,
-        "examination": examination,
-        "minimum": settings.minimum_propensity,
-        "variance_power": settings.variance_power,
-        "aggregate": settings.aggregate,
-        "random_state": settings.seed,
-    }
-    maker, hidden_by, observer = None, (), None
-    chain = settings.chain(task)
-    seen = data
-    if chain:
-        hidden_by = tuple(settings.create(name, **offered).fit(data) for name in chain[1:])
-        observer = inverse.fit(data) if hidden_by else None
-        seen = _hidden(data, observer, hidden_by)
-        maker = settings.create(chain[0], **offered).fit(seen)
-        seen = seen.with_observed(maker.propensity(seen))
-    if reference is not None and chain:
-        reference = _observed_reference(reference, maker, observer, hidden_by)
+    offered |= {"proxy": proxy, "examination": examination, "model": click_model}
+    offered |= {"minimum": settings.minimum_propensity}
+    debias = _fit_debias(data, task, examination, settings, offered)
+    seen = debias.observed(data)
     if any("proxy" in parameters(name) for name in settings.exponents):
         proxy.fitted(seen)
-    offered = {"proxy": proxy, "reference": reference, "random_state": settings.seed}
+    offered = {"proxy": proxy, "random_state": settings.seed}
+    if reference is not None:
+        offered["reference"] = debias.observed(reference)
     scorers = {name: settings.create(name, **offered).fit(seen) for name in settings.exponents}
-    corrections = {
-        name: settings.create(name, **offered).fit(clicks if name in BY_CLICKS else data)
-        for name in settings.corrections
-    }
-    return FittedTask(maker, hidden_by, observer, scorers, corrections)
+    return FittedTask(debias, scorers, corrections)
+
+
+def _fit_debias(
+    data: ImportanceData,
+    task: str,
+    examination: Examination,
+    settings: ImportanceSettings,
+    offered: dict[str, Any],
+) -> Debias:
+    chain = settings.chain(task)
+    if not chain:
+        return Debias()
+    hidden_by = tuple(settings.create(name, **offered).fit(data) for name in chain[1:])
+    observer = _inverse(examination, settings).fit(data) if hidden_by else None
+    hidden = Debias(None, hidden_by, observer).hidden(data)
+    if chain[0] == "inverse_propensity":
+        offered = offered | {
+            "variance_power": settings.variance_power,
+            "aggregate": settings.aggregate,
+        }
+    maker = settings.create(chain[0], **offered).fit(hidden)
+    known = np.maximum(hidden.propensity, settings.minimum_propensity)
+    if hidden_by and not np.allclose(maker.propensity(hidden), known, rtol=1e-3):
+        raise ConfigError(
+            f"debias of {task} is {list(chain)}: {chain[0]} does not take a known propensity, so "
+            f"that {', '.join(chain[1:])} would have no effect; expected examination_posterior or "
+            "inverse_propensity first"
+        )
+    return Debias(maker, hidden_by, observer)
 
 
 def _inverse(examination: Examination, settings: ImportanceSettings) -> InversePropensity:
@@ -188,28 +251,6 @@ def _inverse(examination: Examination, settings: ImportanceSettings) -> InverseP
         variance_power=settings.variance_power,
         aggregate=settings.aggregate,
     )
-
-
-def _hidden(data: ImportanceData, observer: Any, hidden_by: tuple[Any, ...]) -> ImportanceData:
-    """The data with the product of all probabilities of being seen as its propensity.
-
-    Debias estimators take a known propensity for what it is, whatever hides the
-    positive.
-    """
-    if not hidden_by:
-        return data
-    product = observer.propensity(data)
-    for other in hidden_by:
-        product = product * other.propensity(data)
-    least = np.finfo(np.float32).tiny
-    return replace(data, propensity=np.clip(product, least, 1.0).astype(np.float32))
-
-
-def _observed_reference(
-    reference: ImportanceData, maker: Any, observer: Any, hidden_by: tuple[Any, ...]
-) -> ImportanceData:
-    seen = _hidden(reference, observer, hidden_by)
-    return seen.with_observed(maker.propensity(seen))
 
 
 def _asked(

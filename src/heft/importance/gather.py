@@ -4,8 +4,8 @@ A block is part of one shard, so that neither the number of rows nor the size
 of a shard sets how much memory a pass takes.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,6 +25,7 @@ __all__ = [
     "gather",
     "hash_of",
     "load_block",
+    "load_hashes",
     "proxy_features",
     "shard_blocks",
 ]
@@ -59,7 +60,6 @@ class Block:
         path: the file of its columns.
         rows: how many.
         positives: by task.
-        hashes: (HASHES,) rows by hash of their request.
         unlogged: rows without a logged propensity.
         latest: the largest timestamp, 0 if there is none.
     """
@@ -67,7 +67,6 @@ class Block:
     path: str
     rows: int
     positives: dict[str, int]
-    hashes: Array = field(repr=False)
     unlogged: int
     latest: int
 
@@ -92,6 +91,7 @@ def gather(work: Gather, shard: Shard) -> list[Block]:
     table = TextTable.load(work.table_uri) if shard.split in work.with_features else None
     names = [feature.name for feature in work.features]
     found = []
+    hashes = np.zeros(HASHES, np.int64)
     for number, columns in enumerate(shard_blocks(shard, work.features)):
         kept = _kept(columns, work.settings)
         rows = len(columns[f.CLICK])
@@ -103,7 +103,17 @@ def gather(work: Gather, shard: Shard) -> list[Block]:
         path = f"{work.folder}/{shard.split}-{shard.number:05d}-{number:05d}.npz"
         np.savez(path, **kept)  # type: ignore[arg-type]
         found.append(_facts(path, kept))
+        hashes += np.bincount(hash_of(kept[f.REQUEST_KEY]), minlength=HASHES)
+    np.save(_hashes(work.folder, shard), hashes)
     return found
+
+
+def load_hashes(folder: str, shards: Iterable[Shard]) -> Array:
+    """(HASHES,) int64, rows of gathered shards by hash of their request."""
+    total = np.zeros(HASHES, np.int64)
+    for shard in shards:
+        total += np.load(_hashes(folder, shard))
+    return total
 
 
 def shard_blocks(shard: Shard, features: list[Feature]) -> Iterator[Columns]:
@@ -160,6 +170,10 @@ def _rows(matrix: Array, ids: Array) -> Array:
     return np.where((ids >= 0)[:, None], matrix[np.maximum(ids, 0)], 0).astype(np.float32)
 
 
+def _hashes(folder: str, shard: Shard) -> str:
+    return f"{folder}/{shard.split}-{shard.number:05d}.hashes.npy"
+
+
 def _kept(columns: Columns, settings: ImportanceSettings) -> Columns:
     named = [n for n in (settings.slice_column, settings.protected_column) if n is not None]
     wanted = [*_KEPT, *(f.categorical_id(name) for name in named)]
@@ -175,7 +189,6 @@ def _facts(path: str, columns: Columns) -> Block:
         path=path,
         rows=rows,
         positives={task: int(columns[f.label_of(task)].sum()) for task in f.TASKS},
-        hashes=np.bincount(hash_of(columns[f.REQUEST_KEY]), minlength=HASHES),
         unlogged=int((~(np.nan_to_num(logged) != 0)).sum()),
         latest=int(columns[f.TIMESTAMP].max()) if f.TIMESTAMP in columns and rows else 0,
     )

@@ -86,7 +86,7 @@ class PairPosterior:
             expected = self._expected(data, cells)
             self.strength_ = self.strength or _likeliest_strength(evidence, expected)
             known = _posterior_mean(evidence, expected, self.strength_)
-            self.known_ = dict(keys=cells.keys, mean=known)
+            self.known_ = {"keys": cells.keys, "mean": known}
             positive = self._look_up(data)[0]
             pairs = np.stack([positive, 1 - positive], axis=1) * human[:, None]
         return self

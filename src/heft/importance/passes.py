@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import cloudpickle  # type: ignore[import-untyped]
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from heft.errors import HeftError
@@ -72,7 +73,8 @@ class Passes:
         folder = self.folder / name
         folder.mkdir(parents=True)
         with (folder / "carried").open("wb") as file:
-            pickle.dump(carried, file, protocol=pickle.HIGHEST_PROTOCOL)
+            # Estimators may be of a notebook, or hold a library's functions.
+            cloudpickle.dump(carried, file)
         plan = _Plan(str(folder), name, tuple(sizes), unit, time.time())
         with self.make_pipeline() as pipeline:
             _ = (

@@ -47,13 +47,14 @@ class Sample:
         return columns, columns.pop(FEATURES)
 
 
-def choose(blocks: Sequence[Block], most: int) -> Sample:
+def choose(hashes: Array, most: int) -> Sample:
     """The largest such sample of at most `most` rows; one hash's requests at least.
 
-    The same rows whatever the order of blocks, and all rows where they fit.
+    Args:
+        hashes: (HASHES,) rows by hash of their request.
+        most: all rows, where they fit.
     """
-    counts = np.sum([block.hashes for block in blocks], axis=0)
-    total = np.cumsum(counts)
+    total = np.cumsum(hashes)
     bound = int(np.searchsorted(total, most, side="right"))
     # Buckets that hold nothing must not keep the sample from holding something.
     bound = max(bound, int(np.flatnonzero(total)[0]) + 1 if total[-1] else HASHES)

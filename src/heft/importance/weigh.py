@@ -1,22 +1,29 @@
-"""The weighing step over a run's examples: scores, pairs, and what to report of them."""
+"""The weighing step over samples in memory: scores, pairs, and the curve of examination."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from heft import features as f
 from heft.errors import DataError
 from heft.importance.base import ImportanceData
+from heft.importance.click_model import ClickModel, click_model_from_pairs
 from heft.importance.combine import Weights, attention, combine, plain_pairs
 from heft.importance.examination import Examination, from_pairs, from_shuffled_pages
-from heft.importance.examination_posterior import ExaminationPosterior
-from heft.importance.inverse_propensity import InversePropensity
-from heft.importance.proxy import OutOfFoldProxy
-from heft.importance.registry import create
+from heft.importance.fitting import FittedTask, fit_task, fit_tune
+from heft.importance.registry import parameters
+from heft.importance.rows import importance_data
 from heft.importance.settings import ImportanceSettings
 
-__all__ = ["TaskWeights", "estimate_examination", "importance_data", "weigh_task", "weigh_tune"]
+__all__ = [
+    "TaskWeights",
+    "combine_task",
+    "estimate_click_model",
+    "estimate_examination",
+    "importance_data",
+    "weigh_task",
+    "weigh_tune",
+]
 
 Array = np.ndarray
 Columns = dict[str, Array]
@@ -41,21 +48,6 @@ class TaskWeights:
         return columns | {f.score_column(name, task): s for name, s in self.scores.items()}
 
 
-def importance_data(columns: Columns, features: Array, task: str) -> ImportanceData:
-    """The samples of `task` from transformed columns and proxy features (n, d)."""
-    missing = np.full(len(features), np.nan, np.float32)
-    propensity = columns.get(f.PROPENSITY, missing).astype(np.float32)
-    pair = columns[f.QUERY_ID].astype(np.int64) * 2**32 + columns[f.TITLE_ID].astype(np.int64)
-    return ImportanceData(
-        features=features,
-        label=columns[f.label_of(task)],
-        group=columns[f.REQUEST_KEY],
-        position=columns[f.POSITION],
-        propensity=np.where(propensity == 0, np.nan, propensity),
-        pair=pair,
-    )
-
-
 def estimate_examination(
     train: ImportanceData, shuffled: Columns | None, settings: ImportanceSettings
 ) -> Examination:
@@ -64,7 +56,7 @@ def estimate_examination(
     Raises:
         DataError: neither source holds enough clicks.
     """
-    if settings.debias == "none":
+    if not any(settings.chain(task) for task in f.TASKS):
         return Examination(np.ones(1), 0, "none")
     if settings.propensity == "logged":
         return _logged(train)
@@ -74,99 +66,86 @@ def estimate_examination(
     return from_pairs(train.position, train.label, train.pair)
 
 
+def estimate_click_model(
+    clicks: ImportanceData, examination: Examination, settings: ImportanceSettings
+) -> ClickModel | None:
+    """Slopes and offsets by position, once for all tasks; None where no debias asks for them.
+
+    Without trust bias where the curve is known.
+    """
+    chains = {name for task in f.TASKS for name in settings.chain(task)}
+    if not any("model" in parameters(name) for name in chains):
+        return None
+    if settings.propensity == "logged":
+        return ClickModel.of(examination)
+    return click_model_from_pairs(clicks.position, clicks.label, clicks.pair, weight=clicks.human)
+
+
 def weigh_task(
-    data: ImportanceData, examination: Examination, settings: ImportanceSettings
+    data: ImportanceData,
+    examination: Examination,
+    settings: ImportanceSettings,
+    task: str = f.CTR,
+    clicks: ImportanceData | None = None,
+    reference: ImportanceData | None = None,
+    click_model: ClickModel | None = None,
 ) -> TaskWeights:
     """All estimators the settings name, combined into pairs for the training split.
 
     A task whose labels are all the same has nothing to estimate: a log without
     conversions, say. Its pairs are (y, 1 − y), without scores.
+
+    Args:
+        data: samples of the task.
+        examination: a known curve.
+        settings: estimators and combination.
+        task: whose chain of debias estimators.
+        clicks: the same rows as samples of the click task, where that is another.
+        reference: clean samples, for estimators that ask for some.
+        click_model: known slopes and offsets, for debias estimators that ask for them.
     """
-    if len(np.unique(data.label)) < 2:
+    clicks = data if clicks is None else clicks
+    fitted = fit_task(data, clicks, task, examination, settings, reference, click_model)
+    return combine_task(fitted, data, clicks, settings)
+
+
+def combine_task(
+    fitted: FittedTask, data: ImportanceData, clicks: ImportanceData, settings: ImportanceSettings
+) -> TaskWeights:
+    """Scores of fitted estimators, and their combination over all rows at once."""
+    if fitted.constant:
         plain = combine(plain_pairs(data.label), data.label, [], minimum_ess=0.0)
         return TaskWeights(plain, {})
-    proxy = OutOfFoldProxy(settings.folds, settings.epochs, random_state=settings.seed)
-    debias = _debiaser(examination, settings, proxy).fit(data)
-    seen = data.with_observed(debias.propensity(data))
-    exponents = {**settings.quality, **settings.value}
-    scores = {name: create(name, proxy=proxy).fit(seen).score(seen) for name in exponents}
-    factors = [attention(scores[name], data.label, power) for name, power in exponents.items()]
-    pairs = plain_pairs(data.label) if settings.debias == "none" else debias.pairs(data)
+    judged = fitted.judge(data, clicks)
+    factors = [
+        attention(judged.scores[name], data.label, power)
+        for name, power in settings.exponents.items()
+    ]
     weights = combine(
-        pairs, data.label, factors, clip=settings.clip, minimum_ess=settings.minimum_ess
+        judged.pairs,
+        data.label,
+        factors,
+        row_weights=list(judged.rows.values()),
+        mode=settings.mode,
+        clip=settings.clip,
+        minimum_ess=settings.minimum_ess,
     )
-    return TaskWeights(weights, scores)
+    return TaskWeights(weights, judged.scores)
 
 
 def weigh_tune(
-    data: ImportanceData, examination: Examination, settings: ImportanceSettings
+    data: ImportanceData,
+    examination: Examination,
+    settings: ImportanceSettings,
+    task: str = f.CTR,
 ) -> TaskWeights:
     """The inverse propensity pair alone.
 
     What early stopping watches is the target: no attention, and nothing that
     rests on a proxy model.
     """
-    if settings.debias == "none" or not len(data) or not data.label.any():
-        pairs = plain_pairs(data.label)
-    else:
-        pairs = _inverse(examination, settings).fit(data).pairs(data)
-    return TaskWeights(combine(pairs, data.label, [], minimum_ess=0.0), {})
-
-
-def summarise(
-    results: dict[str, TaskWeights], examination: Examination, labels: dict[str, Array]
-) -> dict[str, Any]:
-    """The facts of the SampleImportance artifact, ready for JSON."""
-    return {
-        "examination": {
-            "positions": list(range(1, len(examination.values) + 1)),
-            "values": examination.values.tolist(),
-            "clicks": examination.clicks,
-            "source": examination.source,
-        },
-        "tasks": {
-            task: {
-                "rows": len(labels[task]),
-                "positives": int(labels[task].sum()),
-                "ess": result.weights.ess,
-                "clip": result.weights.clip,
-                "histograms": _histograms(result.weights, labels[task]),
-                "scores": {name: _quantiles(s, labels[task]) for name, s in result.scores.items()},
-            }
-            for task, result in results.items()
-        },
-    }
-
-
-def extremes(weights: Weights, how_many: int, distinct: Array) -> tuple[Array, Array]:
-    """Row numbers of the heaviest and the lightest samples, one per value of `distinct`.
-
-    By |w⁺| + |w⁻|; where that is the same for all rows, by w⁺.
-    """
-    mass = np.abs(weights.pairs).sum(axis=1)
-    if len(mass) and np.ptp(mass) < 1e-5 * mass.max():
-        mass = weights.pairs[:, 0]
-    order = np.argsort(-mass, kind="stable")
-    return _first_distinct(order, distinct, how_many), _first_distinct(
-        order[::-1], distinct, how_many
-    )
-
-
-def _debiaser(
-    examination: Examination, settings: ImportanceSettings, proxy: OutOfFoldProxy
-) -> ExaminationPosterior | InversePropensity:
-    if settings.debias == "examination_posterior":
-        return ExaminationPosterior(proxy, examination, settings.minimum_propensity)
-    return _inverse(examination, settings)
-
-
-def _inverse(examination: Examination, settings: ImportanceSettings) -> InversePropensity:
-    return InversePropensity(
-        examination,
-        minimum=settings.minimum_propensity,
-        variance_power=settings.variance_power,
-        aggregate=settings.aggregate,
-    )
+    fitted = fit_tune(data, examination, settings, task)
+    return TaskWeights(combine(fitted.pairs(data), data.label, [], minimum_ess=0.0), {})
 
 
 def _logged(train: ImportanceData) -> Examination:
@@ -184,36 +163,3 @@ def _logged(train: ImportanceData) -> Examination:
     known = np.flatnonzero(shown)
     mean = np.interp(np.arange(len(shown)), known, total[known] / shown[known])
     return Examination(np.clip(mean, 1e-3, 1.0), int(train.label.sum()), "logged")
-
-
-def _histograms(weights: Weights, label: Array, bins: int = 40) -> dict[str, Any]:
-    """Counts of w⁺ by label, on common edges."""
-    positive = weights.pairs[:, 0]
-    top = float(np.quantile(positive, 0.999)) if len(positive) else 1.0
-    edges = np.linspace(0.0, max(top, 1e-6), bins + 1)
-    clipped = np.clip(positive, 0.0, edges[-1])
-    counts = {
-        name: np.histogram(clipped[label == value], edges)[0].tolist()
-        for name, value in (("positive", 1), ("negative", 0))
-    }
-    return {"edges": edges.tolist(), **counts}
-
-
-def _quantiles(scores: Array, label: Array) -> dict[str, Any]:
-    points = [0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99]
-    return {
-        name: np.quantile(scores[label == value], points).tolist() if (label == value).any() else []
-        for name, value in (("positive", 1), ("negative", 0))
-    } | {"points": points}
-
-
-def _first_distinct(order: Array, distinct: Array, how_many: int) -> Array:
-    chosen: list[int] = []
-    seen: set[int] = set()
-    for row in order:
-        if len(chosen) == how_many:
-            break
-        if int(distinct[row]) not in seen:
-            seen.add(int(distinct[row]))
-            chosen.append(int(row))
-    return np.array(chosen, np.int64)

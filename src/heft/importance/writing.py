@@ -9,7 +9,7 @@ import numpy as np
 
 from heft import features as f
 from heft.examples import Feature, write_columns
-from heft.importance.fitting import FittedTune
+from heft.importance.fitting import Debias
 from heft.importance.gather import FEATURES, Block, Shard, load_block, shard_blocks
 from heft.importance.passes import Passes
 from heft.importance.rows import importance_data
@@ -62,7 +62,7 @@ class _Write:
     tasks: dict[str, TaskColumns] | None = None
     edges: dict[str, Array] | None = None
     by_mass: bool = True
-    tune: dict[str, FittedTune] | None = None
+    tune: dict[str, Debias] | None = None
 
 
 def parts_of(shards: Sequence[Shard], blocks: Sequence[Sequence[Block]]) -> list[Part]:
@@ -96,7 +96,7 @@ def write_tune(
     folder: str,
     features: list[Feature],
     settings: ImportanceSettings,
-    fitted: dict[str, FittedTune],
+    fitted: dict[str, Debias],
 ) -> None:
     """Writes the tune split with its pairs."""
     work = _Write(folder, _total(parts), features, settings, tune=fitted)
@@ -145,7 +145,7 @@ def _added(work: _Write, block: Block) -> Columns:
         return WeightedBlock.load(block, work.tasks).columns
     kept = load_block(block.path)
     features = kept.pop(FEATURES)
-    added = {}
+    added: Columns = {}
     for task, fitted in (work.tune or {}).items():
         pairs = fitted.pairs(importance_data(kept, features, task, work.settings))
         pairs = np.asarray(pairs, np.float32)

@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from heft import features as f
-from heft.model.losses import log_ctcvr
 from heft.model.network import InputSizes
 from heft.text.encoder import TextEncoder
 from heft.text.table import TextTable
@@ -35,8 +34,9 @@ class ServedModel(tf.Module):
         transform: Transform's layer.
         raw_spec: the parsing spec of the columns that it takes.
         sizes: the columns the network reads.
-        examination: (positions,) relative examination; `[1.0]` for a control,
-            whose click head already holds the average position.
+        clicks: (positions, 2) slope and offset of the click rate in attractiveness,
+            by position; `[[1, 0]]` for a control, whose click head already holds the
+            average position.
         reference_position: used where no position is given.
     """
 
@@ -48,7 +48,7 @@ class ServedModel(tf.Module):
         transform: Callable[[Tensors], Tensors],
         raw_spec: dict[str, Any],
         sizes: InputSizes,
-        examination: np.ndarray,
+        clicks: np.ndarray,
         reference_position: int,
     ) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class ServedModel(tf.Module):
         self.sizes = sizes
         self.queries = tf.Variable(table.queries, trainable=False, name="queries")
         self.titles = tf.Variable(table.titles, trainable=False, name="titles")
-        self.examination = tf.constant(examination, tf.float32)
+        self.clicks = tf.constant(clicks, tf.float32)
         self.reference_position = reference_position
 
     def predict(self, columns: Tensors, position: tf.Tensor | None = None) -> Tensors:
@@ -78,21 +78,20 @@ class ServedModel(tf.Module):
         inputs |= {name: columns[name] for name in self.sizes.categorical}
         logits = self.core(inputs, training=False)
         click, conversion = logits[:, 0], logits[:, 1]
-        examined = self._examined(position)
-        return {
-            f.CTR: examined * tf.sigmoid(click),
-            f.CVR: tf.sigmoid(conversion),
-            f.CTCVR: examined * tf.exp(log_ctcvr(click, conversion)),
-        }
+        slope, offset = self._line(position)
+        ctr = tf.clip_by_value(slope * tf.sigmoid(click) + offset, 0.0, 1.0)
+        cvr = tf.sigmoid(conversion)
+        return {f.CTR: ctr, f.CVR: cvr, f.CTCVR: ctr * cvr}
 
-    def _examined(self, position: tf.Tensor | None) -> tf.Tensor:
-        """Relative examination of each position, or of the reference, (batch,) or ()."""
-        last = int(self.examination.shape[0])
-        reference = self.examination[min(self.reference_position, last) - 1]
+    def _line(self, position: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        """Slope and offset of each position, or of the reference, (batch,) or ()."""
+        last = int(self.clicks.shape[0])
+        reference = self.clicks[min(self.reference_position, last) - 1]
         if position is None:
-            return reference
-        at = tf.gather(self.examination, tf.clip_by_value(position, 1, last) - 1)
-        return tf.where(position > 0, at, reference)
+            return reference[0], reference[1]
+        at = tf.gather(self.clicks, tf.clip_by_value(position, 1, last) - 1)
+        at = tf.where((position > 0)[:, None], at, reference)
+        return at[:, 0], at[:, 1]
 
     def _vectors(self, text: tf.Tensor, ids: tf.Tensor, table: tf.Variable) -> tf.Tensor:
         """Table rows for known texts; BERT for the others, each distinct one once."""

@@ -62,14 +62,15 @@ def train_and_export(
     train_paths, tune_paths = _expand(run.train_files), _expand(run.tune_files)
     sizes = input_sizes(train_paths, transform_output, transform_settings)
     importance = json.loads((Path(run.importance_uri) / SUMMARY_FILE).read_text())
-    examination = np.array(importance["examination"]["values"], np.float32)
+    clicks = importance["clicks"]
+    lines = np.array([clicks["slope"], clicks["offset"]], np.float32).T
     encoder = load_encoder(table.settings)
     layer = transform_output.transform_features_layer()
     histories = {}
-    models = {"weighted": (run.model_dir, examination)}
+    models = {"weighted": (run.model_dir, lines)}
     if settings.control:
-        models["control"] = (run.control_dir, np.ones(1, np.float32))
-    for name, (path, curve) in models.items():
+        models["control"] = (run.control_dir, np.array([[1, 0]], np.float32))
+    for name, (path, line) in models.items():
         trained = _train(name, train_paths, tune_paths, table, sizes, settings, run.log_dir)
         histories[name] = trained.history
         served = ServedModel(
@@ -79,7 +80,7 @@ def train_and_export(
             layer,
             transform_output.raw_feature_spec(),
             sizes,
-            curve,
+            line,
             settings.reference_position,
         )
         export(served, transform_settings, path)

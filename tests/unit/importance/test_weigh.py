@@ -1,11 +1,13 @@
 """The weighing step: which debias, which examination, and what unclicked items get."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy.stats import spearmanr
 
 from heft import features as f
@@ -17,13 +19,20 @@ from heft.importance import (
     ImportanceSettings,
     OutOfFoldProxy,
     ProxyTrace,
-    effective_sample_size,
+    registry,
+)
+from heft.importance.affine import AffineCorrection  # noqa: F401
+from heft.importance.summary import (
+    Extreme,
+    edges_of,
+    extremes,
+    histogram,
+    merge_extremes,
+    quantiles,
 )
 from heft.importance.weigh import (
     estimate_examination,
-    extremes,
     importance_data,
-    summarise,
     weigh_task,
     weigh_tune,
 )
@@ -240,37 +249,126 @@ def test_an_exponent_moves_attention_to_samples_of_high_score() -> None:
     flat = weigh_task(data, THETA, unused)
     assert set(flat.scores) == {"label_quality", "el2n"}
     assert np.ptp(flat.weights.pairs.sum(axis=1)) == 0
-    with pytest.raises(ConfigError, match="estimator='nonsense'"):
-        weigh_task(data, THETA, off.model_copy(update={"value": {"nonsense": 1.0}}))
 
 
-def test_the_extremes_are_the_heaviest_and_lightest_of_each_pair() -> None:
-    data, _ = planted(400)
-    result = weigh_tune(data, THETA, FAST)
-    mass = np.abs(result.weights.pairs).sum(axis=1)
-    heaviest, lightest = extremes(result.weights, 10, data.pair)
-    assert len(set(data.pair[heaviest])) == len(set(data.pair[lightest])) == 10
-    assert mass[heaviest].tolist() == sorted(mass[heaviest], reverse=True)
-    assert mass[heaviest[0]] == mass.max() and mass[lightest[0]] == mass.min()
-    every, _ = extremes(result.weights, 1_000, data.pair)
-    assert sorted(data.pair[every]) == sorted(set(data.pair))
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"debias": "nonsense"}, "Expected one of .* received: debias='nonsense'"),
+        ({"debias": ["none", "el2n"]}, "expected 'none' alone, or each name once"),
+        ({"debias": {"ctr": "none"}}, r"debias has the tasks \['ctr'\]: expected"),
+        ({"debias": "el2n"}, "Expected one of .* received: 'el2n' in debias of ctr"),
+        ({"value": {"nonsense": 1.0}}, "Expected one of .* received: estimator='nonsense'"),
+        ({"corrections": {"el2n": {}}}, "received: 'el2n' in corrections"),
+        ({"quality": {"el2n": 1.0}}, "'el2n' stands in quality and in value"),
+        ({"estimators": {"el2n": {"k": 1}}}, "received: el2n.k"),
+        ({"estimators": {"inverse_propensity": {}}}, "'inverse_propensity', which nothing uses"),
+        (
+            {"debias": "inverse_propensity", "estimators": {"inverse_propensity": {"minimum": 2}}},
+            r"minimum=2 must be in \(0, 1\]",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_the_config(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        ImportanceSettings(**given)
 
 
-def test_the_summary_holds_the_facts_of_the_weights(log: tuple[ImportanceData, np.ndarray]) -> None:
+class Shadow:
+    """A positive is seen where the first feature is above 0, and half the time elsewhere."""
+
+    def fit(self, data: ImportanceData) -> "Shadow":
+        return self
+
+    def propensity(self, data: ImportanceData) -> np.ndarray:
+        return np.where(data.features[:, 0] > 0, 1.0, 0.5)
+
+    score = propensity
+
+
+def test_what_hides_a_positive_multiplies(
+    log: tuple[ImportanceData, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry._REGISTRY, "shadow", Shadow)
     data, _ = log
-    scored = ImportanceSettings(folds=2, epochs=1)
-    result = weigh_task(data, THETA, scored)
-    summary = summarise({f.CTR: result}, THETA, {f.CTR: data.label})
-    assert summary["examination"]["values"] == THETA.values.tolist()
-    assert summary["examination"]["positions"] == [1, 2, 3, 4]
-    task = summary["tasks"][f.CTR]
-    assert (task["rows"], task["positives"]) == (len(data), data.label.sum())
-    assert task["ess"] == pytest.approx(effective_sample_size(result.weights.pairs), rel=1e-5)
-    counts = task["histograms"]
-    assert sum(counts["positive"]) == data.label.sum()
-    assert sum(counts["positive"]) + sum(counts["negative"]) == len(data)
-    median = task["scores"]["el2n"]["negative"][task["scores"]["el2n"]["points"].index(0.5)]
-    assert median == pytest.approx(np.median(result.scores["el2n"][data.label == 0]))
+    chain = ["inverse_propensity", "shadow"]
+    own = ImportanceSettings(
+        debias={"ctr": chain, "cvr": "none"}, quality={}, value={}, variance_power=0.0
+    )
+    pairs = weigh_task(data, THETA, own).weights.pairs
+    theta = THETA.at(data.position) * np.where(data.features[:, 0] > 0, 1.0, 0.5)
+    np.testing.assert_allclose(pairs[:, 0], data.label / theta, rtol=1e-5)
+    plain = weigh_task(data, THETA, own, f.CVR).weights.pairs
+    np.testing.assert_array_equal(plain[:, 0], data.label)
+    deaf = own.model_copy(
+        update={"debias": {"ctr": ["affine_correction", "shadow"], "cvr": "none"}}
+    )
+    with pytest.raises(ConfigError, match="affine_correction does not take a known propensity"):
+        weigh_task(data, THETA, deaf)
+
+
+def test_optional_columns_reach_the_samples_of_a_task() -> None:
+    data, attractiveness = planted(200)
+    columns = _columns(data, attractiveness) | {
+        f.USER_KEY: data.group // 3,
+        f.TIMESTAMP: np.arange(200) * 3_600_000,
+        f.CLICK_DELAY: np.where(data.label == 1, 2.0, -1.0).astype(np.float32),
+        f.CONVERSION_DELAY: np.full(200, -1.0, np.float32),
+        f.OBSERVATION: np.full(200, 60.0, np.float32),
+        f.RANDOMISED: np.arange(200) % 2,
+        "brand_id": data.pair % 3,
+    }
+    own = ImportanceSettings(target_days=1.0, sampling_rate=0.5, slice_column="brand")
+    found = importance_data(columns, data.features, f.CTR, own, latest=199 * 3_600_000)
+    assert found.domain.sum() == 24  # an hour a row
+    assert np.isnan(found.delay).all() and (found.elapsed == 60).all()
+    np.testing.assert_array_equal(np.isnan(found.click_delay), data.label == 0)
+    np.testing.assert_array_equal(found.sampling, np.where(data.label == 1, 1.0, 0.5))
+    np.testing.assert_array_equal(found.slice, data.pair % 3)
+    np.testing.assert_array_equal(found.relevance, data.features[:, 0])
+    assert found.randomised.dtype == bool
+    bare = importance_data(_columns(data, attractiveness), data.features, f.CTR)
+    for name in ("user", "timestamp", "click_delay", "delay", "elapsed", "domain", "slice"):
+        assert getattr(bare, name) is None
+    with pytest.raises(ConfigError, match="protected_column='age' is not among"):
+        importance_data(columns, data.features, f.CTR, ImportanceSettings(protected_column="age"))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), min_size=1, max_size=30),
+    st.integers(1, 4),
+    st.integers(1, 6),
+)
+def test_the_extremes_of_parts_are_those_of_the_whole(
+    rows: list[tuple[int, int]], parts: int, how_many: int
+) -> None:
+    value, pair = (np.array(x) for x in zip(*rows, strict=True))
+    found = []
+    for part in np.array_split(np.arange(len(value)), min(parts, len(value))):
+        own = extremes(value[part].astype(float), pair[part], how_many)
+        found.append(
+            {k: [Extreme(v, int(part[0]) + row, p, {}) for v, row, p in x] for k, x in own.items()}
+        )
+    merged = merge_extremes(found, how_many)
+    for name, sign in (("heaviest", 1), ("lightest", -1)):
+        first: dict[int, int] = {}
+        for row in sorted(range(len(value)), key=lambda k: (-sign * value[k], sign * k)):
+            first.setdefault(int(pair[row]), row)
+        assert [x.row for x in merged[name]] == list(first.values())[:how_many]
+
+
+def test_every_row_is_in_the_histogram_and_quantiles_are_by_label() -> None:
+    rng = np.random.default_rng(0)
+    positive, label = rng.normal(size=500), rng.integers(0, 2, 500)
+    edges = edges_of(positive)
+    counts = histogram(positive, label, edges)
+    assert counts.sum(axis=1).tolist() == [(label == 0).sum(), label.sum()]
+    assert edges[-1] == pytest.approx(np.quantile(positive, 0.999))
+    found = quantiles(positive, label)
+    median = found["negative"][found["points"].index(0.5)]
+    assert median == pytest.approx(np.median(positive[label == 0]))
+    assert quantiles(positive[label == 0], label[label == 0])["positive"] == []
 
 
 def test_bad_settings_and_pairs_before_fit() -> None:
