@@ -47,6 +47,8 @@ class AffineCorrection:
         self.model_ = self.model or click_model_from_pairs(
             data.position, data.label, data.pair, weight=data.human
         )
+        mass = self.propensity(data) ** self.variance_power
+        self.scale_ = 1.0 / mass.mean() if len(mass) else 1.0
         return self
 
     def propensity(self, data: ImportanceData) -> Array:
@@ -62,6 +64,5 @@ class AffineCorrection:
         """(n, 2) float64."""
         slope = np.maximum(self.propensity(data), self.minimum)
         positive = (data.label - self.model_.at(data.position)[1]) / slope
-        mass = slope**self.variance_power
-        mass = mass / mass.mean() if len(mass) else mass
+        mass = self.scale_ * slope**self.variance_power
         return np.stack([mass * positive, mass * (1.0 - positive)], axis=1)

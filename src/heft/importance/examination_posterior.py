@@ -48,21 +48,20 @@ class ExaminationPosterior:
 
     def fit(self, data: ImportanceData) -> Self:
         """Learns examination where it is unknown, then attractiveness out of fold."""
-        inverse = InversePropensity(self.examination, self.minimum).fit(data)
-        self.theta_ = np.where(data.known_examined(), 1.0, inverse.propensity(data))
-        self.attractiveness_ = self.proxy.trace(data.with_observed(self.theta_)).final
+        self.inverse_ = InversePropensity(self.examination, self.minimum).fit(data)
+        self.proxy.fitted(data.with_observed(self.propensity(data)))
         return self
 
     def propensity(self, data: ImportanceData) -> np.ndarray:
-        """(n,) in [minimum, 1]; 1 where examination is known. `data` as in `fit`."""
-        check_fitted(self, "theta_")
-        return self.theta_
+        """(n,) in [minimum, 1]; 1 where examination is known."""
+        check_fitted(self, "inverse_")
+        return np.where(data.known_examined(), 1.0, self.inverse_.propensity(data))
 
     def pairs(self, data: ImportanceData) -> np.ndarray:
-        """(n, 2) float64 in [0, 1], each row adding up to 1. `data` as in `fit`."""
-        check_fitted(self, "theta_")
-        attractive = self.attractiveness_.astype(np.float64)
-        unseen = (1 - self.theta_) * attractive
-        missed = unseen / np.maximum(1 - self.theta_ * attractive, 1e-9)
+        """(n, 2) float64 in [0, 1], each row adding up to 1."""
+        theta = self.propensity(data)
+        attractive = self.proxy.trace(data).final.astype(np.float64)
+        unseen = (1 - theta) * attractive
+        missed = unseen / np.maximum(1 - theta * attractive, 1e-9)
         positive = np.where(data.label == 1, 1.0, np.clip(missed, 0.0, 1.0))
         return np.stack([positive, 1 - positive], axis=1)

@@ -7,6 +7,7 @@ import numpy as np
 from heft.errors import ConfigError, DataError
 from heft.importance.base import ImportanceData, check_fitted
 from heft.importance.examination import Examination, from_pairs
+from heft.importance.keys import look_up
 from heft.importance.registry import register
 
 __all__ = ["InversePropensity"]
@@ -65,6 +66,7 @@ class InversePropensity:
             self.examination_ = from_pairs(
                 data.position[known], data.label[known], data.pair[known]
             )
+        self._remember(data)
         return self
 
     def propensity(self, data: ImportanceData) -> Array:
@@ -78,16 +80,33 @@ class InversePropensity:
         """(n, 2) float64: how much each row counts as a positive and as a negative."""
         theta = self.propensity(data)
         positive = data.label / theta
-        mass = theta**self.variance_power
-        mass = mass / mass.mean() if len(mass) else mass
+        mass = self.scale_ * theta**self.variance_power
         if self.aggregate:
-            positive = _share(positive, mass, data.pair)
+            positive = self._shared(positive, mass, data.pair)
         return np.stack([mass * positive, mass * (1.0 - positive)], axis=1)
 
+    def _remember(self, data: ImportanceData) -> None:
+        """What must not depend on which rows are asked about: the scale, and means by pair."""
+        theta = self.propensity(data)
+        mass = theta**self.variance_power
+        self.scale_ = 1.0 / mass.mean() if len(mass) else 1.0
+        if self.aggregate:
+            self.shared_ = _means(data.label / theta, mass, data.pair)
 
-def _share(positive: Array, mass: Array, pair: Array) -> Array:
-    """The mass-weighted mean over rows of one pair, clipped to [0, 1]."""
-    _, index = np.unique(pair, return_inverse=True)
+    def _shared(self, positive: Array, mass: Array, pair: Array) -> Array:
+        """The mean of each row's pair; of the given rows where `fit` has not met it."""
+        shared = np.empty(len(pair))
+        place, known = look_up(pair, self.shared_[0])
+        shared[known] = self.shared_[1][place[known]]
+        if not known.all():
+            pairs, mean = _means(positive[~known], mass[~known], pair[~known])
+            shared[~known] = mean[np.searchsorted(pairs, pair[~known])]
+        return shared
+
+
+def _means(positive: Array, mass: Array, pair: Array) -> tuple[Array, Array]:
+    """The distinct pairs, and the mass-weighted mean over the rows of each, in [0, 1]."""
+    pairs, index = np.unique(pair, return_inverse=True)
     total = np.bincount(index, weights=mass)
     mean = np.bincount(index, weights=mass * positive) / total
-    return np.clip(mean, 0.0, 1.0)[index]
+    return pairs, np.clip(mean, 0.0, 1.0)

@@ -4,7 +4,7 @@ import numpy as np
 
 from heft.importance.base import ImportanceData
 
-__all__ = ["fold_of", "row_order"]
+__all__ = ["fold_of", "look_up", "row_order"]
 
 Array = np.ndarray
 
@@ -22,6 +22,18 @@ def row_order(data: ImportanceData, seed: int = 0) -> Array:
     for column in (data.pair, data.position):
         key = _hash(key ^ column.astype(np.uint64), seed + 1)
     return np.argsort(key, kind="stable")
+
+
+def look_up(values: Array, known: Array) -> tuple[Array, Array]:
+    """Where each value stands in the sorted `known`, (n,) each, and whether it is there at all.
+
+    The place is 0 for what is not there, so that it can index what has a row at least.
+    """
+    place = np.searchsorted(known, values)
+    found = np.zeros(len(values), bool)
+    inside = place < len(known)
+    found[inside] = known[place[inside]] == np.asarray(values)[inside]
+    return np.where(found, place, 0), found
 
 
 def _hash(key: Array, seed: int) -> Array:

@@ -106,9 +106,7 @@ class Learned:
         self.scaling_ = Scaling.of(data.features)
         self.newest_, self.span_ = _span(data)
         rate = float(np.clip(data.label.mean(), 1e-4, 1 - 1e-4))
-        self.model_ = _Stack(
-            data.features.shape[1], self.hidden, self.folds, rate, self.random_state
-        )
+        self.model_ = self._new_model(data.features.shape[1], rate)
         self.net_ = MetaWeightNet(self.max_weight, seed=self.random_state)
         step = _step(self.model_, self.net_, self.steps)
         rng = np.random.default_rng(self.random_state)
@@ -118,6 +116,28 @@ class Learned:
             taught = tf.constant(turn >= self.steps // 5)
             step(self._batch(data.take(rows)), self._batch(reference.take(clean)), taught)
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers get the weights of both networks: a Keras model does not travel."""
+        state = dict(self.__dict__)
+        if "net_" in state:
+            state["model_"] = [v.numpy() for v in self.model_.trainable_variables]
+            state["net_"] = self.net_.get_weights()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if "net_" not in state:
+            return
+        self.model_ = self._new_model(len(self.scaling_.mean), 0.5)
+        for variable, value in zip(self.model_.trainable_variables, state["model_"], strict=True):
+            variable.assign(value)
+        self.net_ = MetaWeightNet(self.max_weight, seed=self.random_state)
+        self.net_(tf.zeros((1, 3)), tf.zeros(1, tf.int64))
+        self.net_.set_weights(state["net_"])
+
+    def _new_model(self, width: int, rate: float) -> "_Stack":
+        return _Stack(width, self.hidden, self.folds, rate, self.random_state)
 
     def score(self, data: ImportanceData) -> Array:
         """(n,) float32 in (0, max_weight).

@@ -9,6 +9,7 @@ from heft.errors import ConfigError
 from heft.importance.affine import AffineCorrection
 from heft.importance.base import ImportanceData, check_fitted
 from heft.importance.click_model import ClickCells, ClickModel, click_model_from_pairs
+from heft.importance.keys import look_up
 from heft.importance.proxy import OutOfFoldProxy
 from heft.importance.registry import register
 
@@ -117,9 +118,8 @@ class PairPosterior:
 
     def _look_up(self, data: ImportanceData) -> tuple[Array, Array]:
         keys, mean = self.known_["keys"], self.known_["mean"]
-        index = np.minimum(np.searchsorted(keys, data.pair), len(keys) - 1)
-        known = keys[index] == data.pair
-        return np.where(known, mean[index], 0.0), known
+        place, known = look_up(data.pair, keys)
+        return np.where(known, mean[place], 0.0), known
 
     def _lines(self, cells: ClickCells) -> tuple[Array, Array]:
         places = int(cells.position.max()) + 1 if len(cells.position) else 1

@@ -6,6 +6,7 @@ import numpy as np
 
 from heft.errors import ConfigError
 from heft.importance.base import ImportanceData, check_fitted
+from heft.importance.keys import look_up
 from heft.importance.registry import register
 
 __all__ = ["Repetition"]
@@ -44,9 +45,8 @@ class Repetition:
         check_fitted(self, "keys_")
         if not len(self.keys_):
             return np.ones(len(data), np.float32)
-        index = np.minimum(np.searchsorted(self.keys_, data.pair), len(self.keys_) - 1)
-        known = self.keys_[index] == data.pair
-        return np.where(known, self.weights_[index], self.scale_).astype(np.float32)
+        place, known = look_up(data.pair, self.keys_)
+        return np.where(known, self.weights_[place], self.scale_).astype(np.float32)
 
     def score(self, data: ImportanceData) -> Array:
         """The same as `weight`."""
