@@ -39,12 +39,14 @@ class ClickModel:
         offset: (positions,) float64, the clicks that trust alone brings.
         clicks: clicks the estimate rests on.
         source: how it was estimated.
+        attractiveness: its mean over impressions, in (0, 1].
     """
 
     slope: Array
     offset: Array
     clicks: int = 0
     source: str = "given"
+    attractiveness: float = 0.5
 
     def __post_init__(self) -> None:
         if np.shape(self.slope) != np.shape(self.offset) or not len(self.slope):
@@ -66,9 +68,19 @@ class ClickModel:
         index = np.clip(np.asarray(position, np.int64), 1, len(self.slope)) - 1
         return self.slope[index], self.offset[index]
 
-    def examination(self) -> Examination:
-        """The slopes relative to position 1, non-increasing and in (0, 1]."""
-        falling = np.minimum.accumulate(np.clip(self.slope / self.slope[0], 1e-3, 1.0))
+    def of_conversions(self) -> "ClickModel":
+        """The line of conversions over impressions, which has no offset.
+
+        Whoever clicks out of trust may buy as well: with a conversion rate v after
+        the click, a conversion has the probability (αa + β)v. Against av, what the
+        model predicts, that is the factor α + β/a, here at the mean a.
+        """
+        slope = np.clip(self.slope + self.offset / self.attractiveness, 1e-3, 1.0)
+        return ClickModel(slope, np.zeros(len(slope)), self.clicks, self.source)
+
+    def as_examination(self) -> Examination:
+        """The slopes, made non-increasing and within (0, 1]: all there is without trust."""
+        falling = np.minimum.accumulate(np.clip(self.slope, 1e-3, 1.0))
         return Examination(falling, self.clicks, self.source)
 
 
@@ -166,11 +178,11 @@ def click_model_from_pairs(
             f"{clicks} clicks on query-item pairs seen at several positions: expected at least "
             f"{minimum_clicks}; log more, shuffle some pages, or log propensities"
         )
-    slope, offset = _maximise(cells, trust_bias, iterations)
-    return ClickModel(slope, offset, clicks, "query-item pairs, levels")
+    slope, offset, mean = _maximise(cells, trust_bias, iterations)
+    return ClickModel(slope, offset, clicks, "query-item pairs, levels", mean)
 
 
-def _maximise(cells: ClickCells, trust_bias: bool, iterations: int) -> tuple[Array, Array]:
+def _maximise(cells: ClickCells, trust_bias: bool, iterations: int) -> tuple[Array, Array, float]:
     places = int(cells.position.max()) + 1
     clicked = cells.table(cells.clicked, places)
     missed = cells.table(cells.shown - cells.clicked, places)
@@ -194,7 +206,13 @@ def _maximise(cells: ClickCells, trust_bias: bool, iterations: int) -> tuple[Arr
         if now - before < 1e-7 * abs(now):
             break
         before = now
-    return _gauge(slope, offset, levels, share, yes.sum(axis=1)) if trust_bias else (slope, offset)
+    shown = (yes + no).sum(axis=0)
+    mean = float(np.average(levels, weights=shown))
+    if not trust_bias:
+        return slope, offset, mean
+    low, high = _gauge(slope, offset, levels, share, yes.sum(axis=1))
+    mean = float(np.clip((mean - low) / (high - low), 0.01, 1.0))
+    return slope * (high - low), np.maximum(offset + slope * low, 0.0), mean
 
 
 def _lines(
@@ -235,8 +253,8 @@ def _lines(
 
 def _gauge(
     slope: Array, offset: Array, levels: Array, share: Array, clicks: Array
-) -> tuple[Array, Array]:
-    """The lines for an attractiveness that fills [0, 1].
+) -> tuple[float, float]:
+    """The levels that are to become attractiveness 0 and 1.
 
     What a log cannot tell is fixed by two conventions: the deeper half of the
     page earns no clicks by trust, and the most attractive pairs have 1.
@@ -246,8 +264,7 @@ def _gauge(
     low = float(np.average(np.maximum(-offset / slope, 0.0), weights=weight))
     top = int(np.searchsorted(np.cumsum(share), 0.98))
     high = float(levels[min(top, len(levels) - 1)])
-    low = min(low, 0.9 * high)
-    return slope * (high - low), np.maximum(offset + slope * low, 0.0)
+    return min(low, 0.9 * high), high
 
 
 def _chance(slope: Array, offset: Array, levels: Array) -> Array:

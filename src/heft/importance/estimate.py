@@ -10,7 +10,6 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,19 @@ import tensorflow as tf
 from heft import features as f
 from heft.errors import DataError
 from heft.examples import Feature, shard_paths
-from heft.importance.base import ImportanceData
-from heft.importance.examination import Examination
-from heft.importance.fitting import (
-    Debias,
-    FittedTask,
-    fit_by_clicks,
-    fit_task,
-    fit_tune,
-    with_human,
-)
-from heft.importance.gather import Block, Gather, Shard, gather, load_hashes
+from heft.importance.gather import Gather, Shard, gather, load_hashes
+from heft.importance.learn import Gathered, learn, needs_features
 from heft.importance.passes import MakePipeline, Passes, local_pipeline
-from heft.importance.registry import parameters
-from heft.importance.rows import importance_data
-from heft.importance.sample import Sample, choose
+from heft.importance.sample import choose
 from heft.importance.scoring import Scored, WeightFacts, score_blocks, weigh_blocks
 from heft.importance.settings import ImportanceSettings
-from heft.importance.summary import edges_of, examination_facts, merge_extremes, task_facts
-from heft.importance.weigh import estimate_click_model, estimate_examination
+from heft.importance.summary import (
+    click_facts,
+    edges_of,
+    examination_facts,
+    merge_extremes,
+    task_facts,
+)
 from heft.importance.writing import Written, parts_of, publish, write_train, write_tune
 
 __all__ = ["SUMMARY_FILE", "estimate_importance"]
@@ -49,33 +42,6 @@ Array = np.ndarray
 Columns = dict[str, Array]
 
 _log = logging.getLogger(__name__)
-
-# A split with fewer positives says too little of what is clean.
-_LEAST_REFERENCE = 50
-
-
-@dataclass(frozen=True)
-class _Gathered:
-    """One split: its shards and, for each, its blocks; and its rows by hash of their request."""
-
-    shards: list[Shard]
-    blocks: list[list[Block]]
-    hashes: Array
-
-    @property
-    def flat(self) -> list[Block]:
-        return [block for own in self.blocks for block in own]
-
-    @property
-    def rows(self) -> int:
-        return sum(block.rows for block in self.flat)
-
-    def positives(self, task: str) -> int:
-        return sum(block.positives[task] for block in self.flat)
-
-    def sample(self, most: int) -> tuple[Columns, Array]:
-        """Columns and proxy features of whole requests, at most so many rows."""
-        return choose(self.hashes, most).load(self.flat)
 
 
 def estimate_importance(
@@ -130,7 +96,7 @@ def estimate_importance(
 
 def _weigh(
     passes: Passes,
-    splits: dict[str, _Gathered],
+    splits: dict[str, Gathered],
     features: list[Feature],
     settings: ImportanceSettings,
     output_uris: Mapping[str, str],
@@ -140,7 +106,8 @@ def _weigh(
     latest = max(block.latest for block in train.flat)
     sample = choose(train.hashes, settings.fit_rows)
     _log.info("estimators learn from %d of %d rows", sample.rows, sample.of)
-    examination, fitted, fitted_tune, facts = _fit(splits, sample, settings, latest)
+    examination, fitted, fitted_tune, facts = learn(splits, sample, settings, latest)
+    clicks = click_facts(fitted[f.CTR], examination)
     scored = score_blocks(passes, train.flat, fitted, sample, settings, latest)
     del fitted
     weights = weigh_blocks(passes, scored)
@@ -153,7 +120,8 @@ def _weigh(
     parts = parts_of(tune.shards, tune.blocks)
     write_tune(passes, parts, str(staged[f.TUNE]), features, settings, fitted_tune)
     summary = _summarise(scored, train, weights, edges, written)
-    summary = {"examination": examination_facts(examination)} | summary | {"fit": facts}
+    curves = {"examination": examination_facts(examination), "clicks": clicks}
+    summary = curves | summary | {"fit": facts}
     for split, path in staged.items():
         publish(path, output_uris[split])
     path = Path(summary_uri) / SUMMARY_FILE
@@ -177,10 +145,10 @@ def _gather(
     table_uri: str,
     features: list[Feature],
     settings: ImportanceSettings,
-) -> dict[str, _Gathered]:
+) -> dict[str, Gathered]:
     """Splits that nobody reads are left out; only train and the reference need features."""
     wanted = [s for s in (f.TRAIN, f.TUNE, f.HARVEST) if s in shards]
-    with_features = tuple(s for s in wanted if s == f.TRAIN or _may_refer_to(s, settings))
+    with_features = tuple(s for s in wanted if needs_features(s, settings))
     blocks = passes.folder / "blocks"
     blocks.mkdir()
     work = Gather(str(blocks), table_uri, features, settings, with_features)
@@ -188,7 +156,7 @@ def _gather(
     sizes = [shard.bytes for shard in elements]
     found = passes.run("gather", gather, elements, sizes, work, unit="bytes")
     gathered = {
-        split: _Gathered(
+        split: Gathered(
             list(shards[split]),
             [own for shard, own in zip(elements, found, strict=True) if shard.split == split],
             load_hashes(str(blocks), shards[split]),
@@ -199,7 +167,7 @@ def _gather(
     return gathered
 
 
-def _check(train: _Gathered, settings: ImportanceSettings) -> None:
+def _check(train: Gathered, settings: ImportanceSettings) -> None:
     if not train.rows:
         raise DataError(
             f"0 rows in {len(train.shards)} shards of the train split: expected impressions; "
@@ -213,61 +181,6 @@ def _check(train: _Gathered, settings: ImportanceSettings) -> None:
         )
 
 
-def _fit(
-    splits: Mapping[str, _Gathered], sample: Sample, settings: ImportanceSettings, latest: int
-) -> tuple[Examination, dict[str, FittedTask], dict[str, Debias], dict[str, Any]]:
-    """Everything that is learned, from samples of bounded size."""
-    columns, inputs = sample.load(splits[f.TRAIN].flat)
-    data = {task: importance_data(columns, inputs, task, settings, latest) for task in f.TASKS}
-    harvest = None
-    if f.HARVEST in splits and splits[f.HARVEST].rows:
-        harvest = splits[f.HARVEST].sample(settings.fit_rows)[0]
-    examination = estimate_examination(data[f.CTR], harvest, settings)
-    del harvest
-    shared = fit_by_clicks(data[f.CTR], settings)
-    people = with_human(data[f.CTR], data[f.CTR], shared)
-    click_model = estimate_click_model(people, examination, settings)
-    tuned = splits[f.TUNE].sample(settings.fit_rows)
-    fitted, fitted_tune, references = {}, {}, {}
-    for task in f.TASKS:
-        name, reference = _reference(splits, task, settings, latest)
-        fitted[task] = fit_task(
-            data[task], data[f.CTR], task, examination, settings, reference, click_model
-        )
-        own = importance_data(*tuned, task, settings, latest)
-        fitted_tune[task] = fit_tune(own, examination, settings, task, fitted[task])
-        references[task] = {"split": name, "rows": 0 if reference is None else len(reference)}
-    facts = {"rows": sample.rows, "of": sample.of, "reference": references}
-    return examination, fitted, fitted_tune, facts
-
-
-def _may_refer_to(split: str, settings: ImportanceSettings) -> bool:
-    """Whether estimators that ask for clean samples may be given those of `split`."""
-    used = {*settings.exponents, *settings.corrections}
-    asked = any("reference" in parameters(name) for name in used)
-    return asked and split != f.TRAIN and settings.reference in ("auto", split)
-
-
-def _reference(
-    splits: Mapping[str, _Gathered], task: str, settings: ImportanceSettings, latest: int
-) -> tuple[str, ImportanceData | None]:
-    """The clean samples of a task and the name of their split; none where nothing asks."""
-    for split in (f.HARVEST, f.TUNE):
-        if not _may_refer_to(split, settings):
-            continue
-        found = splits.get(split)
-        positives = found.positives(task) if found else 0
-        if found and positives >= (_LEAST_REFERENCE if settings.reference == "auto" else 1):
-            columns, inputs = found.sample(settings.reference_rows)
-            return split, importance_data(columns, inputs, task, settings, latest)
-        if settings.reference == split:
-            raise DataError(
-                f"reference={split!r} has {positives} positives of {task}: expected at least 1; "
-                "use another split, or reference: none"
-            )
-    return "none", None
-
-
 def _by_mass(weights: WeightFacts) -> bool:
     """Where every row has the same mass, samples are told apart by w⁺."""
     return weights.highest - weights.lowest >= 1e-5 * weights.highest
@@ -275,7 +188,7 @@ def _by_mass(weights: WeightFacts) -> bool:
 
 def _summarise(
     scored: Scored,
-    train: _Gathered,
+    train: Gathered,
     weights: Mapping[str, WeightFacts],
     edges: Mapping[str, Array],
     written: Sequence[Written],

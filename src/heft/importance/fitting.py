@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from heft.errors import ConfigError, DataError
+from heft.importance.affine import AffineCorrection
 from heft.importance.base import ImportanceData
 from heft.importance.click_model import ClickModel
 from heft.importance.combine import plain_pairs
@@ -143,10 +144,13 @@ def fit_by_clicks(clicks: ImportanceData, settings: ImportanceSettings) -> dict[
 def with_human(
     data: ImportanceData, clicks: ImportanceData, corrections: Mapping[str, Any]
 ) -> ImportanceData:
-    """The data with what `fraud`, where it is among the corrections, says of who clicked."""
+    """The data with how far `fraud`, if it is among the corrections, lets each row count.
+
+    The weight and not the probability: of the many who came once little is known.
+    """
     if "fraud" not in corrections:
         return data
-    return replace(data, human=_asked("fraud", corrections["fraud"].score, clicks, least=0.0))
+    return replace(data, human=_asked("fraud", corrections["fraud"].weight, clicks, least=0.0))
 
 
 def fit_tune(
@@ -158,11 +162,16 @@ def fit_tune(
 ) -> Debias:
     """Inverse propensity on `data`, with what else hides positives as `train` learned it.
 
-    What early stopping watches. A split without a positive has nothing to undo.
+    Where `train` estimated attractiveness through a click model, it is the affine
+    correction through the same one: the same quantity, on the same scale. It is
+    what early stopping watches. A split without a positive has nothing to undo.
     """
     if not settings.chain(task) or not len(data) or not data.label.any():
         return Debias()
     known = train.debias if train else Debias()
+    model = getattr(known.maker, "model_", None)
+    if isinstance(model, ClickModel):
+        return Debias(AffineCorrection(model, settings.minimum_propensity).fit(data))
     inverse = _inverse(examination, settings).fit(known.hidden(data))
     return Debias(inverse, known.hidden_by, known.observer)
 

@@ -1,21 +1,12 @@
 """Weights that are learned: a small network, taught by a clean reference set."""
 
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from heft.errors import ConfigError, DataError
 from heft.importance.base import ImportanceData, check_fitted
 from heft.importance.fold_trees import first_rows
-from heft.importance.meta_weight_net import (
-    BUCKETS,
-    MetaWeightNet,
-    even_by_label,
-    meta_gradients,
-    squeeze,
-)
 from heft.importance.proxy import fold_of
 from heft.importance.registry import register
 from heft.importance.stacked import Scaling
@@ -24,20 +15,7 @@ __all__ = ["Learned"]
 
 Array = np.ndarray
 
-_MODEL_RATE, _NET_RATE, _VIRTUAL_RATE = 1e-2, 3e-3, 0.1
 _BLOCK = 16_384
-
-
-class _Rows(NamedTuple):
-    """A batch: features (b, d), label, observed, fold, age, position, bucket, each (b,)."""
-
-    features: Any
-    label: Any
-    observed: Any
-    fold: Any
-    age: Any
-    position: Any
-    bucket: Any
 
 
 @register("learned")
@@ -106,38 +84,35 @@ class Learned:
         self.scaling_ = Scaling.of(data.features)
         self.newest_, self.span_ = _span(data)
         rate = float(np.clip(data.label.mean(), 1e-4, 1 - 1e-4))
-        self.model_ = self._new_model(data.features.shape[1], rate)
-        self.net_ = MetaWeightNet(self.max_weight, seed=self.random_state)
-        step = _step(self.model_, self.net_, self.steps)
+        self.networks_ = self._new(data.features.shape[1], rate)
+        step = self.networks_.step(self.steps)
         rng = np.random.default_rng(self.random_state)
         for turn in range(self.steps):
             rows = rng.integers(0, len(data), min(self.batch_size, len(data)))
             clean = rng.integers(0, len(reference), min(self.batch_size, len(reference)))
-            taught = tf.constant(turn >= self.steps // 5)
+            taught = turn >= self.steps // 5
             step(self._batch(data.take(rows)), self._batch(reference.take(clean)), taught)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Workers get the weights of both networks: a Keras model does not travel."""
+        """Workers get the weights: a Keras model does not travel."""
         state = dict(self.__dict__)
-        if "net_" in state:
-            state["model_"] = [v.numpy() for v in self.model_.trainable_variables]
-            state["net_"] = self.net_.get_weights()
+        if "networks_" in state:
+            state["networks_"] = self.networks_.values()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if "net_" not in state:
-            return
-        self.model_ = self._new_model(len(self.scaling_.mean), 0.5)
-        for variable, value in zip(self.model_.trainable_variables, state["model_"], strict=True):
-            variable.assign(value)
-        self.net_ = MetaWeightNet(self.max_weight, seed=self.random_state)
-        self.net_(tf.zeros((1, 3)), tf.zeros(1, tf.int64))
-        self.net_.set_weights(state["net_"])
+        if "networks_" in state:
+            self.networks_ = self._new(len(self.scaling_.mean), 0.5)
+            self.networks_.assign(state["networks_"])
 
-    def _new_model(self, width: int, rate: float) -> "_Stack":
-        return _Stack(width, self.hidden, self.folds, rate, self.random_state)
+    def _new(self, width: int, rate: float) -> Any:
+        # Whoever imports the library for another estimator does not wait for TensorFlow.
+        from heft.importance.learned_networks import LearnedNetworks
+
+        sizes = (width, self.hidden, self.folds)
+        return LearnedNetworks(sizes, rate, self.max_weight, self.random_state)
 
     def score(self, data: ImportanceData) -> Array:
         """(n,) float32 in (0, max_weight).
@@ -145,7 +120,7 @@ class Learned:
         Raises:
             DataError: another number of features than in `fit`.
         """
-        check_fitted(self, "net_")
+        check_fitted(self, "networks_")
         width = len(self.scaling_.mean)
         if data.features.shape[1] != width:
             raise DataError(
@@ -155,7 +130,7 @@ class Learned:
         for start in range(0, len(data), _BLOCK):
             part = slice(start, min(start + _BLOCK, len(data)))
             batch = self._batch(data.take(np.arange(part.start, part.stop)))
-            score[part] = _weigh(self.net_, batch, self.model_.losses(batch)).numpy()
+            score[part] = self.networks_.weigh(batch)
         return score
 
     def _checked(self, data: ImportanceData) -> ImportanceData:
@@ -180,7 +155,9 @@ class Learned:
                 )
         return reference
 
-    def _batch(self, data: ImportanceData) -> _Rows:
+    def _batch(self, data: ImportanceData) -> Any:
+        from heft.importance.learned_networks import BUCKETS, Rows
+
         age = np.zeros(len(data))
         if data.timestamp is not None:
             age = np.clip((self.newest_ - data.timestamp) / self.span_, 0, 1)
@@ -188,7 +165,7 @@ class Learned:
         if data.slice is not None:
             bucket = fold_of(data.slice, BUCKETS)
         features = np.ascontiguousarray(data.features, np.float32)
-        return _Rows(
+        return Rows(
             self.scaling_.rows(features, np.arange(len(data))),
             data.label.astype(np.float32),
             data.observation(),
@@ -197,93 +174,6 @@ class Learned:
             np.log1p(np.maximum(data.position, 0)).astype(np.float32),
             bucket,
         )
-
-
-class _Stack(tf.Module):
-    """K networks of one hidden layer, side by side."""
-
-    def __init__(self, width: int, hidden: int, folds: int, rate: float, seed: int) -> None:
-        super().__init__()
-        rng = np.random.default_rng(seed)
-
-        def start(*shape: int, fan: int) -> tf.Variable:
-            bound = np.sqrt(6 / fan)
-            return tf.Variable(rng.uniform(-bound, bound, shape).astype(np.float32))
-
-        self.w1 = start(folds, width, hidden, fan=width + hidden)
-        self.b1 = tf.Variable(tf.zeros((folds, 1, hidden)))
-        self.w2 = start(folds, hidden, 1, fan=hidden + 1)
-        self.b2 = tf.Variable(tf.fill((folds, 1, 1), float(np.log(rate / (1 - rate)))))
-        self.folds = folds
-
-    def all_losses(self, rows: _Rows) -> tf.Tensor:
-        """(K, b), −log likelihood of label ~ Bernoulli(observed · σ(logit)) by every network."""
-        features = tf.broadcast_to(
-            rows.features, [self.folds, *tf.unstack(tf.shape(rows.features))]
-        )
-        hidden = tf.nn.relu(tf.matmul(features, self.w1) + self.b1)
-        logit = (tf.matmul(hidden, self.w2) + self.b2)[:, :, 0]
-        # log(1 − θσ(z)) = softplus(z + log(1 − θ)) − softplus(z)
-        missed = tf.math.log(tf.maximum(1 - rows.observed, 1e-30))
-        negative = tf.nn.softplus(logit) - tf.nn.softplus(logit + missed)
-        return rows.label * tf.nn.softplus(-logit) + (1 - rows.label) * negative
-
-    def losses(self, rows: _Rows) -> tf.Tensor:
-        """(b,), by the network that has not seen the row."""
-        own = tf.one_hot(rows.fold, self.folds, axis=0)
-        return tf.reduce_sum(own * self.all_losses(rows), axis=0)
-
-    def training_losses(self, rows: _Rows) -> tf.Tensor:
-        """(b,), mean over the networks that may see the row."""
-        others = 1 - tf.one_hot(rows.fold, self.folds, axis=0)
-        return tf.reduce_sum(others * self.all_losses(rows), axis=0) / (self.folds - 1)
-
-
-def _step(model: _Stack, net: MetaWeightNet, steps: int) -> Any:
-    """One step of V, if it is `taught`, and one of the model, as a graph; `steps` in all."""
-    parameters = list(model.trainable_variables)
-    model_optimizer = keras.optimizers.Adam(_falling(_MODEL_RATE, steps))
-    net_optimizer = keras.optimizers.Adam(_falling(_NET_RATE, steps))
-    net(tf.zeros((1, 3)), tf.zeros(1, tf.int64))
-    model_optimizer.build(parameters)
-    net_optimizer.build(net.trainable_variables)
-
-    @tf.function(reduce_retracing=True, autograph=False)
-    def step(rows: _Rows, clean: _Rows, taught: tf.Tensor) -> None:
-        seen = tf.stop_gradient(model.losses(rows))
-
-        def weigh() -> tf.Tensor:
-            return even_by_label(_weigh(net, rows, seen), rows.label)
-
-        def teach() -> tf.Tensor:
-            gradients = meta_gradients(
-                weigh,
-                lambda: model.training_losses(rows),
-                lambda: tf.reduce_mean(model.all_losses(clean)),
-                parameters,
-                [v.value for v in net.trainable_variables],
-                _VIRTUAL_RATE,
-            )
-            gradients = net.anchored(gradients, lambda: _weigh(net, rows, seen))
-            net_optimizer.apply(gradients, net.trainable_variables)
-            return tf.constant(0)
-
-        tf.cond(taught, teach, lambda: tf.constant(0))
-        weights = tf.stop_gradient(weigh())
-        with tf.GradientTape() as tape:
-            value = tf.reduce_mean(weights * model.training_losses(rows))
-        model_optimizer.apply(tape.gradient(value, parameters), parameters)
-
-    return step
-
-
-def _falling(rate: float, steps: int) -> Any:
-    return keras.optimizers.schedules.PolynomialDecay(rate, steps, rate / 20)
-
-
-def _weigh(net: MetaWeightNet, rows: _Rows, loss: tf.Tensor) -> tf.Tensor:
-    columns = tf.stack([squeeze(loss), rows.age, rows.position], axis=1)
-    return net(columns, rows.bucket)
 
 
 def _span(data: ImportanceData) -> tuple[int, int]:

@@ -55,13 +55,13 @@ class ImportanceSettings(Settings):
         seed: of everything random.
     """
 
-    debias: Chain | dict[str, Chain] = "examination_posterior"
+    debias: Chain | dict[str, Chain] = {f.CTR: "pair_posterior", f.CVR: "examination_posterior"}
     propensity: Literal["estimated", "logged"] = "estimated"
     minimum_shuffled_clicks: int = Field(2000, ge=1)
     variance_power: float = Field(1.0, ge=0)
     aggregate: bool = False
     minimum_propensity: float = Field(0.02, gt=0, le=1)
-    corrections: dict[str, dict[str, Any]] = {}
+    corrections: dict[str, dict[str, Any]] = {"fraud": {}, "repetition": {}}
     sampling_rate: float = Field(1.0, gt=0, le=1)
     target_days: float | None = Field(None, gt=0)
     quality: dict[str, float] = {"label_quality": 0.0}
@@ -86,10 +86,16 @@ class ImportanceSettings(Settings):
         names = (chain,) if isinstance(chain, str) else chain
         return () if names == (NO_DEBIAS,) else names
 
+    def asks_for_click_model(self, task: str) -> bool:
+        """Whether a debias estimator of the task knows trust as well as examination."""
+        return any("model" in parameters(name) for name in self.chain(task))
+
     @property
     def exponents(self) -> dict[str, float]:
         """Exponent by estimator name, of quality and value together."""
-        return {**self.quality, **self.value}
+        # A name that a config gives in one of them is not also the other's default.
+        given = "value" if "value" in self.model_fields_set else "quality"
+        return {**self.quality, **self.value, **getattr(self, given)}
 
     def create(self, name: str, **offered: Any) -> Any:
         """An unfitted estimator, with its settings and what it takes of `offered`.
@@ -113,7 +119,7 @@ class ImportanceSettings(Settings):
         except ConfigError as error:
             raise ValueError(str(error)) from error
         both = sorted(set(self.quality) & set(self.value))
-        if both:
+        if both and {"quality", "value"} <= self.model_fields_set:
             raise ValueError(f"{both[0]!r} stands in quality and in value: expected one of the two")
         unused = sorted(set(self.estimators) - set(self._used()))
         if unused:

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from heft import features as f
+from heft.importance.click_model import ClickModel
 from heft.importance.examination import Examination
+from heft.importance.fitting import FittedTask
 from heft.importance.scoring import Scored, WeightFacts
 
 __all__ = [
-    "Extreme", "edges_of", "examination_facts", "extremes", "histogram", "merge_extremes",
-    "quantiles", "sample_facts", "task_facts",
+    "Extreme", "click_facts", "edges_of", "examination_facts", "extremes", "histogram",
+    "merge_extremes", "quantiles", "sample_facts", "task_facts",
 ]  # fmt: skip
 
 Array = np.ndarray
@@ -132,6 +134,18 @@ def examination_facts(examination: Examination) -> dict[str, Any]:
         "values": examination.values.tolist(),
         "clicks": examination.clicks,
         "source": examination.source,
+    }
+
+
+def click_facts(fitted: FittedTask, examination: Examination) -> dict[str, Any]:
+    """P(click) by position as a line in what the click head predicts: what serving needs."""
+    model = getattr(fitted.debias.maker, "model_", None) or ClickModel.of(examination)
+    return {
+        "positions": list(range(1, len(model.slope) + 1)),
+        "slope": np.asarray(model.slope).tolist(),
+        "offset": np.asarray(model.offset).tolist(),
+        "clicks": model.clicks,
+        "source": model.source,
     }
 
 

@@ -1,5 +1,6 @@
 """The weighing step over samples in memory: scores, pairs, and the curve of examination."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +12,13 @@ from heft.importance.click_model import ClickModel, click_model_from_pairs
 from heft.importance.combine import Weights, attention, combine, plain_pairs
 from heft.importance.examination import Examination, from_pairs, from_shuffled_pages
 from heft.importance.fitting import FittedTask, fit_task, fit_tune
-from heft.importance.registry import parameters
 from heft.importance.rows import importance_data
 from heft.importance.settings import ImportanceSettings
 
 __all__ = [
     "TaskWeights",
     "combine_task",
-    "estimate_click_model",
+    "estimate_click_models",
     "estimate_examination",
     "importance_data",
     "weigh_task",
@@ -58,7 +58,7 @@ def estimate_examination(
     """
     if not any(settings.chain(task) for task in f.TASKS):
         return Examination(np.ones(1), 0, "none")
-    if settings.propensity == "logged":
+    if settings.propensity == "logged" or not settings.asks_for_click_model(f.CTR):
         return _logged(train)
     enough = settings.minimum_shuffled_clicks
     if shuffled is not None and shuffled[f.CLICK].sum() >= enough:
@@ -66,19 +66,29 @@ def estimate_examination(
     return from_pairs(train.position, train.label, train.pair)
 
 
-def estimate_click_model(
-    clicks: ImportanceData, examination: Examination, settings: ImportanceSettings
-) -> ClickModel | None:
-    """Slopes and offsets by position, once for all tasks; None where no debias asks for them.
+def estimate_click_models(
+    parts: Sequence[ImportanceData], examination: Examination, settings: ImportanceSettings
+) -> dict[str, ClickModel]:
+    """Slopes and offsets by position for each task; empty where no debias asks for them.
 
-    Without trust bias where the curve is known.
+    Without trust bias where the curve is known, or the click task does without.
+
+    Args:
+        parts: clicks of the train split and, if there is one, of shuffled pages.
+        examination: the curve.
+        settings: estimators.
     """
-    chains = {name for task in f.TASKS for name in settings.chain(task)}
-    if not any("model" in parameters(name) for name in chains):
-        return None
+    if not any(settings.asks_for_click_model(task) for task in f.TASKS):
+        return {}
     if settings.propensity == "logged":
-        return ClickModel.of(examination)
-    return click_model_from_pairs(clicks.position, clicks.label, clicks.pair, weight=clicks.human)
+        return dict.fromkeys(f.TASKS, ClickModel.of(examination))
+    human = [np.ones(len(part)) if part.human is None else part.human for part in parts]
+    position, click, pair = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("position", "label", "pair")
+    )
+    model = click_model_from_pairs(position, click, pair, weight=np.concatenate(human))
+    return {f.CTR: model, f.CVR: model.of_conversions()}
 
 
 def weigh_task(

@@ -38,7 +38,8 @@ from heft.importance.weigh import (
 )
 
 THETA = Examination(np.array([1.0, 0.6, 0.35, 0.2]), 1_000, "known")
-FAST = ImportanceSettings(folds=2, epochs=1, quality={}, value={})
+BARE: dict[str, Any] = {"debias": "examination_posterior", "corrections": {}}
+FAST = ImportanceSettings(folds=2, epochs=1, quality={}, value={}, **BARE)
 
 
 def planted(rows: int = 16_000, seed: int = 0) -> tuple[ImportanceData, np.ndarray]:
@@ -101,6 +102,9 @@ class KnownProxy(OutOfFoldProxy):
         super().__init__(folds=2)
         self.attractiveness = attractiveness
 
+    def fit(self, data: ImportanceData, pairs: np.ndarray | None = None) -> "KnownProxy":
+        return self
+
     def trace(self, data: ImportanceData) -> ProxyTrace:
         return ProxyTrace(self.attractiveness, self.attractiveness)
 
@@ -138,7 +142,9 @@ def test_conversion_pairs_recover_the_conversions_had_every_item_been_examined()
     bought = np.random.default_rng(2).random(40_000) < 0.4
     columns[f.CONVERSION] = ((columns[f.CLICK] == 1) & bought).astype(np.int64)
     task = importance_data(columns, columns["features"], f.CVR)
-    positive = weigh_task(task, THETA, ImportanceSettings(folds=2)).weights.pairs[:, 0]
+    positive = weigh_task(task, THETA, ImportanceSettings(folds=2, **BARE), f.CVR).weights.pairs[
+        :, 0
+    ]
     low = columns[f.POSITION] == columns[f.POSITION].max()
     for rows in (np.ones(40_000, bool), low):
         truth = 0.4 * attractiveness[rows].mean()
@@ -236,7 +242,12 @@ def test_tune_is_weighed_without_scores_or_a_proxy(log: tuple[ImportanceData, np
 def test_an_exponent_moves_attention_to_samples_of_high_score() -> None:
     data, _ = planted(3_000)
     off = ImportanceSettings(
-        debias="none", folds=2, epochs=1, quality={"label_quality": 1.0}, value={"el2n": 0.0}
+        debias="none",
+        corrections={},
+        folds=2,
+        epochs=1,
+        quality={"label_quality": 1.0},
+        value={"el2n": 0.0},
     )
     result = weigh_task(data, estimate_examination(data, None, off), off)
     assert set(result.scores) == {"label_quality", "el2n"}
@@ -260,7 +271,10 @@ def test_an_exponent_moves_attention_to_samples_of_high_score() -> None:
         ({"debias": "el2n"}, "Expected one of .* received: 'el2n' in debias of ctr"),
         ({"value": {"nonsense": 1.0}}, "Expected one of .* received: estimator='nonsense'"),
         ({"corrections": {"el2n": {}}}, "received: 'el2n' in corrections"),
-        ({"quality": {"el2n": 1.0}}, "'el2n' stands in quality and in value"),
+        (
+            {"quality": {"el2n": 1.0}, "value": {"el2n": 0.0}},
+            "'el2n' stands in quality and in value",
+        ),
         ({"estimators": {"el2n": {"k": 1}}}, "received: el2n.k"),
         ({"estimators": {"inverse_propensity": {}}}, "'inverse_propensity', which nothing uses"),
         (
@@ -293,8 +307,9 @@ def test_what_hides_a_positive_multiplies(
     data, _ = log
     chain = ["inverse_propensity", "shadow"]
     own = ImportanceSettings(
-        debias={"ctr": chain, "cvr": "none"}, quality={}, value={}, variance_power=0.0
-    )
+        debias={"ctr": chain, "cvr": "none"}, corrections={}, quality={}, value={},
+        variance_power=0.0,
+    )  # fmt: skip
     pairs = weigh_task(data, THETA, own).weights.pairs
     theta = THETA.at(data.position) * np.where(data.features[:, 0] > 0, 1.0, 0.5)
     np.testing.assert_allclose(pairs[:, 0], data.label / theta, rtol=1e-5)

@@ -32,7 +32,8 @@ from tests.unit.model.rows import (
 )
 
 OUTPUTS = (f.CTR, f.CVR, f.CTCVR)
-CURVE = np.array([1.0, 0.6, 0.3], np.float32)
+# Slope and offset by position.
+CLICKS = np.array([[0.9, 0.1], [0.6, 0.05], [0.3, 0.0]], np.float32)
 TEXT = TextSettings(title_dimensions=3, query_dimensions=2, product_dimensions=3)
 UNSEEN = "solar garden lantern, café style"
 # The ops of TensorFlow Text that every stock TensorFlow Serving image knows.
@@ -83,7 +84,7 @@ def path(
     graph = shop_graph()
     served = ServedModel(
         core, encoder, table, graph.transform_features_layer(), graph.raw_feature_spec(), sizes,
-        CURVE, 2,
+        CLICKS, 2,
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("export") / "1"
     export(served, SETTINGS, folder)
@@ -130,8 +131,9 @@ def _expected(
         **{name: columns[name] for name in sizes.categorical},
     }
     ctr, cvr = 1 / (1 + np.exp(-core(inputs, training=False).numpy().astype(np.float64).T))
-    examined = CURVE[1]
-    return {f.CTR: examined * ctr, f.CVR: cvr, f.CTCVR: examined * ctr * cvr}
+    slope, offset = CLICKS[1]
+    ctr = slope * ctr + offset
+    return {f.CTR: ctr, f.CVR: cvr, f.CTCVR: ctr * cvr}
 
 
 def _agree(found: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> None:
@@ -207,11 +209,12 @@ def test_both_signatures_agree_where_no_position_is_given(model: Reloaded) -> No
     _agree(model.examples(_at(rows, None)), model.columns(rows))
 
 
-def test_a_position_scales_the_click_by_its_examination_alone(model: Reloaded) -> None:
+def test_a_position_moves_the_click_along_its_line_and_nothing_else(model: Reloaded) -> None:
     first, third, far, unknown = (model.examples(_at(ROWS, p)) for p in (1, 3, 40, None))
+    attractive = third[f.CTR] / 0.3
+    np.testing.assert_allclose(first[f.CTR], 0.9 * attractive + 0.1, rtol=1e-5)
+    np.testing.assert_allclose(unknown[f.CTR], 0.6 * attractive + 0.05, rtol=1e-5)
     for name in (f.CTR, f.CTCVR):
-        np.testing.assert_allclose(third[name], 0.3 * first[name], rtol=1e-5)
-        np.testing.assert_allclose(unknown[name], 0.6 * first[name], rtol=1e-5)
         np.testing.assert_array_equal(far[name], third[name])
     np.testing.assert_array_equal(third[f.CVR], first[f.CVR])
     np.testing.assert_allclose(first[f.CTCVR], first[f.CTR] * first[f.CVR], rtol=1e-4)
