@@ -112,7 +112,7 @@ class DataOob:
             chosen, weight = rows[t], counts[t].astype(np.float64)
             return self._train(data.features[chosen], data.label[chosen], weight, t)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             models = list(pool.map(train, range(self.models)))
         starts = np.cumsum([0, *(len(m[0]) for m in models)])[:-1]
         self.model_ = (starts, *(np.concatenate(x) for x in zip(*models, strict=True)))

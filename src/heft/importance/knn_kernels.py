@@ -12,13 +12,14 @@ Array = np.ndarray
 CHUNKS = 8  # fixed, so that sums do not depend on the number of cores
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True, nogil=True)
 def exact_block(
     product: Array,
     query_norms: Array,
     point_norms: Array,
     query_label: Array,
     counts: Array,
+    lone: Array,
     total: Array,
     weight: Array,
     cumulative: Array,
@@ -27,19 +28,23 @@ def exact_block(
     edge: Array,
     point: Array,
 ) -> None:
-    """Sorts and values full lists: one parallel region, each row read while in cache."""
-    chunks, kept = len(values), edge.shape[1]
-    for c in numba.prange(chunks):
-        order = np.empty(len(point_norms), np.int32)
-        table = (counts, total, weight, cumulative)
-        for q in range(c, len(product), chunks):
-            distance = product[q]
-            for i in range(len(order)):
-                distance[i] = squared(query_norms[q], point_norms[i], distance[i])
-                order[i] = i
-            sort_pairs(distance, order, len(order))
-            _value_list(distance, order, query_label[q], *table, values[c], base[q])
-            edge[q], point[q] = distance[:kept], order[:kept]
+    """Sorts and values full lists, each read while it is in the cache; in one thread.
+
+    Args:
+        product: (b, p) float32, overwritten.
+        edge, point: (b, kept), the nearer part of each list, written.
+    """
+    kept = edge.shape[1]
+    order = np.empty(len(point_norms), np.int32)
+    table = (counts, lone, total, weight, cumulative)
+    for q in range(len(product)):
+        distance = product[q]
+        for i in range(len(order)):
+            distance[i] = squared(query_norms[q], point_norms[i], distance[i])
+            order[i] = i
+        sort_pairs(distance, order, len(order))
+        _value_list(distance, order, query_label[q], *table, values, base[q])
+        edge[q], point[q] = distance[:kept], order[:kept]
 
 
 @numba.njit(cache=True, parallel=True)
@@ -48,6 +53,7 @@ def value_lists(
     point: Array,
     query_label: Array,
     counts: Array,
+    lone: Array,
     total: Array,
     weight: Array,
     cumulative: Array,
@@ -57,17 +63,18 @@ def value_lists(
     """Values every list; chunk c of lists adds to `values[c]`."""
     chunks = len(values)
     for c in numba.prange(chunks):
-        table = (counts, total, weight, cumulative)
+        table = (counts, lone, total, weight, cumulative)
         for q in range(c, len(point), chunks):
             _value_list(distance[q], point[q], query_label[q], *table, values[c], base[q])
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _value_list(
     distance: Array,
     point: Array,
     y: int,
     counts: Array,
+    lone: Array,
     total: Array,
     weight: Array,
     cumulative: Array,
@@ -75,12 +82,14 @@ def _value_list(
     base: Array,
 ) -> None:
     """Adds the values of one list: `values` (p, 2) per listed point, `base` (2,) for the rest."""
-    used, kept, kept_match = 0, 0, 0
-    while used < len(point) and point[used] >= 0:
-        kept += counts[point[used], 0] + counts[point[used], 1]
-        kept_match += counts[point[used], y]
-        used += 1
     last = total[0] + total[1]
+    used, kept, kept_match = len(point), last, total[y]
+    if used < len(counts):
+        used, kept, kept_match = 0, 0, 0
+        while used < len(point) and point[used] >= 0:
+            kept += counts[point[used], 0] + counts[point[used], 1]
+            kept_match += counts[point[used], y]
+            used += 1
     tail = 0.0
     if last > kept:
         match = total[y] - kept_match
@@ -91,12 +100,14 @@ def _value_list(
     end = used
     while end > 0:
         p = point[end - 1]
-        alone = end == 1 or distance[end - 2] != distance[end - 1]
-        if alone and counts[p, 0] + counts[p, 1] == 1:  # most often; the same, in short
-            mine = counts[p, y]
-            own = y if mine else 1 - y
-            values[p, own] += mine * weight[last] - tail - base[own]
-            tail += mine * (weight[last - 1] - weight[last])
+        own = lone[p]
+        if own >= 0 and (end == 1 or distance[end - 2] != distance[end - 1]):
+            # Most often; the same, in short.
+            if own == y:
+                values[p, own] += weight[last] - tail - base[own]
+                tail += weight[last - 1] - weight[last]
+            else:
+                values[p, own] -= tail + base[own]
             last, end = last - 1, end - 1
             continue
         start, match, size = end, 0, 0
@@ -114,7 +125,7 @@ def _value_list(
         last, end = first, start
 
 
-@numba.njit(cache=True, inline="always")
+@numba.njit(cache=True, nogil=True, inline="always")
 def _tied(
     mine: int, match: int, first: int, last: int, tail: float, weight: Array, cumulative: Array
 ) -> float:

@@ -22,6 +22,7 @@ import numpy as np
 
 from heft.importance.knn_kernels import CHUNKS, exact_block, join, join_table, value_lists
 from heft.importance.nearest import blocks, distinct, nearest, norms, squared_distances
+from heft.importance.stacked import threads
 
 __all__ = ["KnnValues"]
 
@@ -84,7 +85,7 @@ class KnnValues:
         chosen = points if _in_order(first, len(points)) else points[first]
         values = np.zeros((CHUNKS, len(first), 2))
         base = np.zeros((len(queries), 2))
-        table = (counts, total, weight, cumulative)
+        table = (counts, _lone(counts), total, weight, cumulative)
         if top is None or top >= len(first):
             edge, point = _exact(queries, query_label, chosen, table, values, base)
         else:
@@ -154,16 +155,29 @@ def _exact(
     edge = np.empty((len(queries), kept), np.float32)
     point = np.empty((len(queries), kept), np.int32)
     point_norms, query_norms = norms(points), norms(queries)
-    for part in blocks(len(queries), len(points)):
-        exact_block(
-            queries[part] @ points.T,
-            query_norms[part],
-            point_norms,
-            query_label[part],
-            *table,
-            values,
-            base[part],
-            edge[part],
-            point[part],
-        )
+
+    def add(chunk: int) -> None:
+        own = slice(len(queries) * chunk // CHUNKS, len(queries) * (chunk + 1) // CHUNKS)
+        for part in blocks(own.stop - own.start, len(points), least=16):
+            rows = slice(own.start + part.start, own.start + part.stop)
+            exact_block(
+                queries[rows] @ points.T,
+                query_norms[rows],
+                point_norms,
+                query_label[rows],
+                *table,
+                values[chunk],
+                base[rows],
+                edge[rows],
+                point[rows],
+            )
+
+    with threads() as pool:
+        list(pool.map(add, range(CHUNKS)))
     return edge, point
+
+
+def _lone(counts: Array) -> Array:
+    """(p,) int8: the label of a point's only row; −1 where it has more than one."""
+    label = np.where(counts[:, 1] > 0, 1, 0)
+    return np.where(counts.sum(axis=1) == 1, label, -1).astype(np.int8)

@@ -81,9 +81,12 @@ def distinct(keys: Array) -> tuple[Array, Array]:
     return first, index.ravel()
 
 
-def blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Slices of `rows` such that a slice times `columns` distances fit the cache."""
-    size = max(64, _BLOCK // max(1, columns))
+def blocks(rows: int, columns: int, least: int = 64) -> Iterator[slice]:
+    """Slices of `rows` such that a slice times `columns` distances fit the cache.
+
+    None but the last is shorter than `least`, so that products stay fast.
+    """
+    size = max(least, _BLOCK // max(1, columns))
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
 
@@ -138,7 +141,7 @@ def nearest(queries: Array, points: Array, top: int) -> Nearest:
     return Nearest(distance[:, :top].copy(), point[:, :top].copy())
 
 
-@numba.njit(cache=True, inline="always")
+@numba.njit(cache=True, nogil=True, inline="always")
 def squared(query_norm: np.float32, point_norm: np.float32, product: np.float32) -> np.float32:
     """‖q − x‖² from ‖q‖², ‖x‖² and q·x, float32."""
     return max(np.float32(0.0), query_norm + point_norm - np.float32(2.0) * product)
@@ -194,40 +197,63 @@ def _finish(distance: Array, point: Array, count: Array, top: int) -> None:
             point[q, i] = -1
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def sort_pairs(distance: Array, point: Array, used: int) -> None:
     """Sorts the first `used` pairs by distance, in place; equal distances keep their order.
 
-    A radix sort: the bits of non-negative floats are in the order of the floats.
+    A radix sort: the bits of non-negative floats are in the order of the floats, and
+    those above the smallest distance often fit two digits.
 
     Args:
         distance: (≥ used,) float32, non-negative. point: (≥ used,) int32.
     """
-    key = distance[:used].view(np.uint32)
-    index = point[:used]
-    other_key, other_index = np.empty_like(key), np.empty_like(index)
-    offsets = np.zeros((3, 2048), np.int32)
-    for value in key:
-        offsets[0, value & 2047] += 1
-        offsets[1, (value >> 11) & 2047] += 1
-        offsets[2, value >> 22] += 1
-    for digit in range(3):
-        total = 0
-        for b in range(2048):
-            total, offsets[digit, b] = total + offsets[digit, b], total
-    _deal(key, index, other_key, other_index, offsets[0], 0)
-    _deal(other_key, other_index, key, index, offsets[1], 11)
-    _deal(key, index, other_key, other_index, offsets[2], 22)
-    key[:] = other_key
-    index[:] = other_index
+    if used < 2:
+        return
+    key, index = distance[:used].view(np.uint32), point[:used]
+    low, high = key[0], key[0]
+    for i in range(used):
+        low, high = min(low, key[i]), max(high, key[i])
+    bits = 0
+    while (high - low) >> np.uint32(bits):
+        bits += 1
+    digits = max(1, -(-bits // (12 if used > 4096 else 8)))
+    width = -(-bits // digits)
+    values = 1 << width
+    for i in range(used):
+        key[i] -= low
+    from_key, from_index = key, index
+    to_key, to_index = np.empty_like(key), np.empty_like(index)
+    offset = np.empty(values, np.int32)
+    for digit in range(digits):
+        shift, mask = np.uint32(digit * width), np.uint32(values - 1)
+        _deal(from_key, from_index, to_key, to_index, offset, shift, mask)
+        from_key, to_key = to_key, from_key
+        from_index, to_index = to_index, from_index
+    if digits % 2:
+        key[:], index[:] = from_key, from_index
+    for i in range(used):
+        key[i] += low
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _deal(
-    key: Array, index: Array, to_key: Array, to_index: Array, offset: Array, shift: int
+    key: Array,
+    index: Array,
+    to_key: Array,
+    to_index: Array,
+    offset: Array,
+    shift: np.uint32,
+    mask: np.uint32,
 ) -> None:
+    """Sorts by one digit; equal digits keep their order."""
+    offset[:] = 0
     for i in range(len(key)):
-        digit = (key[i] >> shift) & 2047
+        offset[(key[i] >> shift) & mask] += 1
+    total = 0
+    for b in range(len(offset)):
+        total, offset[b] = total + offset[b], total
+    for i in range(len(key)):
+        digit = (key[i] >> shift) & mask
         place = offset[digit]
         offset[digit] = place + 1
         to_key[place] = key[i]
