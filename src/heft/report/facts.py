@@ -68,6 +68,12 @@ class ScoreSummary(_Fact):
     negative: list[float | None] = []
 
 
+class CorrectionSummary(ScoreSummary):
+    """The same of a row weight, and its mean."""
+
+    mean: float | None = None
+
+
 class TaskImportance(_Fact):
     """The weights of one task. `ess` counts samples, `clip` is the clip in force."""
 
@@ -77,6 +83,7 @@ class TaskImportance(_Fact):
     clip: float | None = None
     histograms: Histogram | None = None
     scores: dict[str, ScoreSummary] = {}
+    corrections: dict[str, CorrectionSummary] = {}
 
 
 class Examination(_Fact):
@@ -84,6 +91,16 @@ class Examination(_Fact):
 
     positions: list[int]
     values: list[float]
+    clicks: int | None = Field(None, description="clicks the estimate rests on")
+    source: str | None = None
+
+
+class ClickLines(_Fact):
+    """P(click) = slope · attractiveness + offset, by position."""
+
+    positions: list[int]
+    slope: list[float]
+    offset: list[float]
     clicks: int | None = Field(None, description="clicks the estimate rests on")
     source: str | None = None
 
@@ -107,6 +124,7 @@ class Importance(_Fact):
 
     tasks: dict[str, TaskImportance] = {}
     examination: Examination | None = None
+    clicks: ClickLines | None = None
     samples: dict[str, list[Sample]] = {}
 
 

@@ -40,6 +40,7 @@ def render(facts: Mapping[str, Any] | Facts) -> str:
         reliability=_reliability(views),
         histograms=_histograms(run),
         examination=_examination(run),
+        clicks=_clicks(run),
         samples=_samples(run),
         training=_training(run),
         seconds=plots.seconds_plot(run.seconds),
@@ -104,6 +105,12 @@ def _histograms(run: Facts) -> dict[str, Markup]:
 def _examination(run: Facts) -> Markup | None:
     curve = run.importance.examination if run.importance else None
     return plots.examination_plot(curve) if curve else None
+
+
+def _clicks(run: Facts) -> Markup | None:
+    """Without trust the lines say no more than the examination curve."""
+    lines = run.importance.clicks if run.importance else None
+    return plots.click_plot(lines) if lines and any(lines.offset) else None
 
 
 def _samples(run: Facts) -> dict[str, list[Any]]:

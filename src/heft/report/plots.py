@@ -19,12 +19,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from heft.evaluation.comparison import MetricResult, ReliabilityCurve, ViewResult
-from heft.report.facts import Examination, Histogram
+from heft.report.facts import ClickLines, Examination, Histogram
 from heft.report.wording import metric_label, plain
 
 __all__ = [
-    "difference_plot", "examination_plot", "histogram_plot", "reliability_plot", "seconds_plot",
-    "training_plot",
+    "click_plot", "difference_plot", "examination_plot", "histogram_plot", "reliability_plot",
+    "seconds_plot", "training_plot",
 ]  # fmt: skip
 
 # Stand-in, and what the page's style sheet calls it.
@@ -115,6 +115,28 @@ def examination_plot(curve: Examination) -> Markup | None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     return _svg("examination by position", draw)
+
+
+def click_plot(lines: ClickLines) -> Markup | None:
+    """How often what attracts most and what attracts least is clicked, by position."""
+    sizes = {len(lines.positions), len(lines.slope), len(lines.offset)}
+    if len(sizes) != 1 or not lines.positions:
+        return None
+    offset = np.asarray(lines.offset)
+
+    def draw(axes: Axes) -> None:
+        most = offset + lines.slope
+        axes.plot(lines.positions, most, "o-", color=WEIGHTED, markersize=4, label="all attracts")
+        axes.plot(
+            lines.positions, offset, "o-", color=CONTROL, markersize=4, label="nothing but trust"
+        )
+        axes.set_ylim(0, None)
+        axes.set_xlabel("position on the page")
+        axes.set_ylabel("probability of a click")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend()
+
+    return _svg("clicks by position", draw)
 
 
 def training_plot(model: str, curves: dict[str, list[float | None]]) -> Markup | None:

@@ -106,6 +106,14 @@ def _importance() -> dict[str, Any]:
                 "positive": positive.tolist(),
                 "negative": negative.tolist(),
             },
+            "corrections": {
+                "fraud": {
+                    "points": [0.01, 0.1, 0.5, 0.9, 0.99],
+                    "positive": [0.0, 0.0, 1.0, 1.0, 1.0],
+                    "negative": [0.0, 1.0, 1.0, 1.0, 1.0],
+                    "mean": 0.951,
+                }
+            },
             "scores": {
                 "label_quality": {
                     "points": [0.01, 0.1, 0.5, 0.9, 0.99],
@@ -122,6 +130,13 @@ def _importance() -> dict[str, Any]:
             "values": values,
             "clicks": 4_120,
             "source": "shuffled pages",
+        },
+        "clicks": {
+            "positions": list(range(1, 11)),
+            "slope": [0.8 * value for value in values],
+            "offset": [0.15, 0.08, 0.04, 0.02, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0],
+            "clicks": 20_400,
+            "source": "query-item pairs, levels",
         },
         "samples": {"heaviest": _samples(1, 12), "lightest": _samples(0, 12)},
     }

@@ -226,6 +226,19 @@ def test_the_reason_of_a_sample(html: str) -> None:
     assert "Not clicked at position 10" in text
 
 
+def test_trust_and_row_weights_are_shown_where_there_are_some(facts: dict[str, Any]) -> None:
+    page = Page(render(facts))
+    assert "The lower line is trust in the position" in page.text
+    assert "fraud, mean 0.951" in page.text
+    importance = facts["importance"]
+    importance["clicks"]["offset"] = [0.0] * 10
+    for part in importance["tasks"].values():
+        part["corrections"] = {}
+    plain = Page(render(facts)).text
+    assert "trust in the position" not in plain
+    assert "Row weights" not in plain
+
+
 def test_markdown_table_has_one_shape(facts: dict[str, Any]) -> None:
     lines = markdown(facts | {"name": "a|b `c` @team <b>"}).splitlines()
     rows = [line for line in lines if line.startswith("|")]
