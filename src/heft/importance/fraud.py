@@ -3,6 +3,7 @@
 from typing import Self
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from heft.errors import ConfigError, DataError
 from heft.importance.base import ImportanceData, check_fitted
@@ -95,10 +96,12 @@ class Fraud:
                 "people click; fit fraud on the click task"
             )
         user, person = _visitor(data), np.ones(len(data))
-        for _ in range(self.rounds):
-            self.clicks_ = PeopleClicks(self.random_state).fit(data, user, person)
-            self.fit_profile(self.profile(data))
-            person = self.known_[np.searchsorted(self.profile_.user, user), 0]
+        # Many products of small matrices: threads would wait for each other.
+        with threadpool_limits(1, "blas"):
+            for _ in range(self.rounds):
+                self.clicks_ = PeopleClicks(self.random_state).fit(data, user, person)
+                self.fit_profile(self.profile(data))
+                person = self.known_[np.searchsorted(self.profile_.user, user), 0]
         return self
 
     def fit_profile(self, profile: Profile) -> Self:

@@ -21,6 +21,7 @@ _CONTRAST_PRIOR = 500.0  # rows' worth of belief that all positions are alike
 _FEWEST_CLICKS = 50  # that a prior is learned from
 _BOUND = 5.0  # standard deviations
 _RIDGE = 1e-3
+_BLOCK = 8192
 _POSITION_PRIOR = 5.0  # clicks' worth of belief that neighbouring positions are alike
 
 
@@ -136,7 +137,10 @@ class PeopleClicks:
             return np.full(len(data), self.mean_)
         if not len(data):
             return np.empty(0)
-        return np.clip(self.model_.predict(self._curved(_inputs(data))), self.mean_ / 50, 1.0)
+        # A block at a time: the inputs and their squares are wide.
+        inputs, parts = _inputs(data), range(0, len(data), _BLOCK)
+        found = [self.model_.predict(self._curved(inputs[k : k + _BLOCK])) for k in parts]
+        return np.clip(np.concatenate(found), self.mean_ / 50, 1.0)
 
     def _curved(self, inputs: Array) -> Array:
         """(n, 2d) float64: standardised inputs, within bounds, and their squares."""

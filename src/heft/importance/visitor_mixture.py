@@ -4,7 +4,7 @@ from itertools import product
 from typing import Self
 
 import numpy as np
-from scipy.special import betaln, logsumexp
+from scipy.special import betaln
 
 from heft.importance.behaviour_profile import DELAY_BINS, TEMPO_BINS, Profile
 
@@ -22,7 +22,7 @@ _PERSON_PRIOR = 0.5
 _HISTOGRAM_PRIOR = 30.0  # clicks or visitors that a kind's histogram needs to be its own
 _WITNESSES = 16.0  # clicks of a visitor whose delays count in full
 _TEMPO_BOUND = 3.0  # nats: coming often is no proof
-_CONVERGED = 1e-6
+_CONVERGED = 1e-5
 _LEAST, _MOST = 2e-3, 0.97
 
 
@@ -64,6 +64,7 @@ class VisitorMixture:
         share = np.where(self.kind_ == 0, 0.95, 0.01)
         share /= np.bincount(self.kind_)[self.kind_]
         self.share_ = share / share.sum()
+        kinds = np.eye(6)[self.kind_]
         for _ in range(_ROUNDS):
             weight = self._responsibilities(profile, behaviour)
             total = weight.sum(axis=0) + prior
@@ -71,7 +72,7 @@ class VisitorMixture:
             # The burden of proof is the bots': people are believed before they are judged.
             total[people] *= 1 + self.burden * len(profile) / total[people].sum()
             last, self.share_ = self.share_, self._capped(total)
-            by_kind = np.stack([weight[:, self.kind_ == k].sum(axis=1) for k in range(6)])
+            by_kind = (weight @ kinds).T
             self.delay_ = _histograms(by_kind @ profile.delays, DELAY_BINS)
             self.tempo_ = _histograms(by_kind @ tempo, TEMPO_BINS)
             if np.abs(self.share_ - last).max() < _CONVERGED:
@@ -89,7 +90,7 @@ class VisitorMixture:
                 of the requests of the log.
         """
         weight = self._responsibilities(profile, self._varieties(profile)[0], requests)
-        return np.stack([weight[:, self.kind_ == k].sum(axis=1) for k in range(6)], axis=1)
+        return np.asarray(weight @ np.eye(6)[self.kind_])
 
     def _responsibilities(
         self, profile: Profile, behaviour: Array, requests: bool = False
@@ -105,7 +106,10 @@ class VisitorMixture:
             (delay, self.share_of_requests_) if requests else (delay + tempo, self.share_)
         )
         score = behaviour + evidence[:, self.kind_] + np.log(share)
-        return np.asarray(np.exp(score - logsumexp(score, axis=1, keepdims=True)))
+        score -= score.max(axis=1, keepdims=True)
+        np.exp(score, out=score)
+        score /= score.sum(axis=1, keepdims=True)
+        return np.asarray(score)
 
     def _capped(self, weight: Array) -> Array:
         share = weight / weight.sum()

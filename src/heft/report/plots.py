@@ -126,9 +126,11 @@ def click_plot(lines: ClickLines) -> Markup | None:
 
     def draw(axes: Axes) -> None:
         most = offset + lines.slope
-        axes.plot(lines.positions, most, "o-", color=WEIGHTED, markersize=4, label="all attracts")
         axes.plot(
-            lines.positions, offset, "o-", color=CONTROL, markersize=4, label="nothing but trust"
+            lines.positions, most, "o-", color=WEIGHTED, markersize=4, label="attracts everybody"
+        )
+        axes.plot(
+            lines.positions, offset, "o-", color=CONTROL, markersize=4, label="attracts nobody"
         )
         axes.set_ylim(0, None)
         axes.set_xlabel("position on the page")
