@@ -3,7 +3,7 @@
 from typing import Self
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from heft.errors import ConfigError, DataError
 from heft.importance.base import ImportanceData, check_fitted

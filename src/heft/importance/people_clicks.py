@@ -1,5 +1,6 @@
 """How people click: examination by position times attractiveness of the pair."""
 
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -65,12 +66,12 @@ class PeopleClicks:
         clicked = weight * data.label
         click_by_pair = np.bincount(code, clicked)
         theta = _rates(place, clicked, weight * clicked.sum() / max(weight.sum(), 1e-12))
-        first = np.unique(code, return_index=True)[1]
+        pairs = _typical(data, code)
         for step in range(_ROUNDS):
             exposure = np.bincount(code, weight * theta[place])
             if step in (0, _ROUNDS // 2):
-                self._fit_prior(data.take(first), click_by_pair, exposure)
-                prior = self._prior(data.take(first))
+                self._fit_prior(pairs, click_by_pair, exposure)
+                prior = self._prior(pairs)
                 self.strength_ = _strength(click_by_pair, exposure, prior)
             attraction = (click_by_pair + self.strength_ * prior) / (exposure + self.strength_)
             theta = _rates(place, clicked, weight * attraction[code])
@@ -166,12 +167,29 @@ def code_of(values: Array, known: Array) -> tuple[Array, Array]:
     return place, known[place] == values
 
 
+def _typical(data: ImportanceData, code: Array) -> ImportanceData:
+    """One row for each pair, in the order of `code`, with the mean inputs of the pair's rows."""
+    rows = np.unique(code, return_index=True)[1]
+    shown = np.bincount(code)
+
+    def mean(column: Array) -> Array:
+        return (np.bincount(code, column) / shown).astype(np.float32)
+
+    features = [mean(data.features[:, k]) for k in range(data.features.shape[1])]
+    stacked = np.stack(features, axis=1) if features else np.empty((len(rows), 0), np.float32)
+    known = None if data.relevance is None else mean(_relevance(data.relevance))
+    return replace(data.take(rows), features=stacked, relevance=known)
+
+
+def _relevance(column: Array) -> Array:
+    return np.asarray(np.nan_to_num(column, posinf=0.0, neginf=0.0))
+
+
 def _inputs(data: ImportanceData) -> Array:
     """(n, d): the features, and the relevance where there is one, 0 where it is NaN."""
     if data.relevance is None:
         return data.features
-    relevance = np.nan_to_num(data.relevance, posinf=0.0, neginf=0.0)
-    return np.concatenate([data.features, relevance[:, None]], axis=1)
+    return np.concatenate([data.features, _relevance(data.relevance)[:, None]], axis=1)
 
 
 def _rates(place: Array, clicked: Array, expected: Array) -> Array:
