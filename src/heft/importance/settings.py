@@ -28,6 +28,10 @@ class ImportanceSettings(Settings):
             what else hides a positive (`delayed_feedback`), whose probabilities of
             having been seen multiply; or either by task: `{ctr: …, cvr: […, …]}`.
         propensity: of examination: an estimate, or the logged `propensity` column.
+        examination: what the estimate rests on, and nothing else: `shuffled_pages`,
+            `pairs` that repeat, or where they seldom do the features by
+            `regression_em` or `dual_learning`. `auto` is shuffled pages with clicks
+            enough, else pairs.
         minimum_shuffled_clicks: with fewer clicks on shuffled pages than this,
             examination is estimated from repeated query-item pairs instead.
         variance_power, aggregate: of `InversePropensity`.
@@ -57,6 +61,9 @@ class ImportanceSettings(Settings):
 
     debias: Chain | dict[str, Chain] = {f.CTR: "pair_posterior", f.CVR: "examination_posterior"}
     propensity: Literal["estimated", "logged"] = "estimated"
+    examination: Literal["auto", "shuffled_pages", "pairs", "regression_em", "dual_learning"] = (
+        "auto"
+    )
     minimum_shuffled_clicks: int = Field(2000, ge=1)
     variance_power: float = Field(1.0, ge=0)
     aggregate: bool = False
@@ -106,6 +113,15 @@ class ImportanceSettings(Settings):
         given = {**self.estimators.get(name, {}), **self.corrections.get(name, {})}
         taken = {k: v for k, v in offered.items() if k in parameters(name)}
         return create(name, **{**taken, **given})
+
+    @model_validator(mode="after")
+    def _one_source_of_examination(self) -> Self:
+        if self.propensity == "logged" and self.examination != "auto":
+            raise ValueError(
+                f"examination={self.examination!r} is an estimate and propensity is 'logged': "
+                "expected propensity: estimated, or examination: auto"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:

@@ -10,8 +10,11 @@ from heft.errors import DataError
 from heft.importance.base import ImportanceData
 from heft.importance.click_model import ClickModel, click_model_from_pairs
 from heft.importance.combine import Weights, attention, combine, plain_pairs
+from heft.importance.dual_learning import from_dual_learning
 from heft.importance.examination import Examination, from_pairs, from_shuffled_pages
 from heft.importance.fitting import FittedTask, fit_task, fit_tune
+from heft.importance.proxy import OutOfFoldProxy
+from heft.importance.regression_em import from_regression_em
 from heft.importance.rows import importance_data
 from heft.importance.settings import ImportanceSettings
 
@@ -51,15 +54,19 @@ class TaskWeights:
 def estimate_examination(
     train: ImportanceData, shuffled: Columns | None, settings: ImportanceSettings
 ) -> Examination:
-    """Examination from shuffled pages if there are enough, else from repeated pairs.
+    """Examination from what `settings.examination` names.
+
+    By default from shuffled pages if there are enough, else from repeated pairs.
 
     Raises:
-        DataError: neither source holds enough clicks.
+        DataError: the source does not hold enough clicks.
     """
     if not any(settings.chain(task) for task in f.TASKS):
         return Examination(np.ones(1), 0, "none")
-    if settings.propensity == "logged" or not settings.asks_for_click_model(f.CTR):
+    if settings.propensity == "logged":
         return _logged(train)
+    if settings.examination != "auto":
+        return _named_source(train, shuffled, settings)
     enough = settings.minimum_shuffled_clicks
     if shuffled is not None and shuffled[f.CLICK].sum() >= enough:
         return from_shuffled_pages(shuffled[f.POSITION], shuffled[f.CLICK])
@@ -80,7 +87,7 @@ def estimate_click_models(
     """
     if not any(settings.asks_for_click_model(task) for task in f.TASKS):
         return {}
-    if settings.propensity == "logged":
+    if settings.propensity == "logged" or not settings.asks_for_click_model(f.CTR):
         return dict.fromkeys(f.TASKS, ClickModel.of(examination))
     human = [np.ones(len(part)) if part.human is None else part.human for part in parts]
     position, click, pair = (
@@ -156,6 +163,25 @@ def weigh_tune(
     """
     fitted = fit_tune(data, examination, settings, task)
     return TaskWeights(combine(fitted.pairs(data), data.label, [], minimum_ess=0.0), {})
+
+
+def _named_source(
+    train: ImportanceData, shuffled: Columns | None, settings: ImportanceSettings
+) -> Examination:
+    """The one that was asked for: no other takes its place."""
+    if settings.examination == "shuffled_pages":
+        if shuffled is None or not len(shuffled[f.CLICK]):
+            raise DataError(
+                "examination: shuffled_pages needs a harvest split of shuffled pages, received 0 "
+                "rows; shuffle some and log `randomised`, or use examination: auto"
+            )
+        return from_shuffled_pages(shuffled[f.POSITION], shuffled[f.CLICK])
+    if settings.examination == "pairs":
+        return from_pairs(train.position, train.label, train.pair)
+    if settings.examination == "regression_em":
+        proxy = OutOfFoldProxy(settings.folds, settings.epochs, random_state=settings.seed)
+        return from_regression_em(train, proxy, random_state=settings.seed)
+    return from_dual_learning(train, random_state=settings.seed)
 
 
 def _logged(train: ImportanceData) -> Examination:
