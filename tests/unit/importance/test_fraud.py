@@ -139,6 +139,39 @@ def test_merged_profiles_of_parts_are_the_profile_of_the_whole(
         )
 
 
+def test_kinds_are_bayes_rule_over_the_varieties_of_each(
+    shop: tuple[ImportanceData, np.ndarray], fitted: Fraud
+) -> None:
+    data, _ = shop
+    profile, mixture = fitted.profile(data), fitted.mixture_
+    value, kind = mixture._varieties(profile)
+    log_tempo = np.log(mixture.tempo_)
+    expected = np.zeros((len(profile), 6))
+    for user in range(len(profile)):
+        delay = np.log(mixture.delay_) @ profile.delays[user]
+        said = (delay - delay[0]) * min(1.0, 16 / max(profile.delays[user].sum(), 1))
+        tempo = log_tempo[:, profile.tempo()[user]]
+        said += np.clip(tempo - tempo[0], -3, 3)
+        joint = value[user] + np.log(mixture.share_) + said[kind]
+        chance = np.exp(joint - joint.max())
+        np.add.at(expected[user], kind, chance / chance.sum())
+    np.testing.assert_allclose(mixture.posterior(profile), expected, atol=1e-12)
+
+
+def test_what_is_pickled_grows_with_users_and_pairs_and_not_with_rows(
+    shop: tuple[ImportanceData, np.ndarray], fitted: Fraud
+) -> None:
+    data, _ = shop
+    users, pairs = len(np.unique(data.user)), len(np.unique(data.pair))
+    both = len(np.unique(np.stack([data.user, data.pair], axis=1), axis=0))
+    assert len(pickle.dumps(fitted)) < 16 * both + 24 * pairs + 64 * users + 20_000
+    rows = np.tile(np.arange(len(data)), 3)
+    again = data.take(rows)
+    again = replace(again, group=again.group + 10**6 * (np.arange(len(rows)) // len(data)))
+    thrice = Fraud(rounds=1).fit(again)
+    assert len(pickle.dumps(thrice)) < 1.01 * len(pickle.dumps(fitted))
+
+
 def test_without_users_a_request_stands_alone_and_people_are_left_in_peace(
     shop: tuple[ImportanceData, np.ndarray],
 ) -> None:
@@ -172,6 +205,8 @@ def test_bad_input(fitted: Fraud) -> None:
     data, _ = log(people=2, each=0)
     with pytest.raises(NotFittedError, match="call Fraud.fit"):
         Fraud().score(data)
+    with pytest.raises(DataError, match="0 of 0 rows are clicks"):
+        Fraud().fit(data.take(np.arange(0)))
     with pytest.raises(DataError, match="0 profiles: expected at least one"):
         merge_profiles([])
     for given_, said in (
