@@ -29,6 +29,7 @@ def run_fn(fn_args: FnArgs) -> None:
         model_dir=fn_args.serving_model_dir,
         control_dir=config["control_dir"],
         log_dir=fn_args.model_run_dir,
+        resume_dir=config["resume_dir"],
     )
     train_and_export(
         run,

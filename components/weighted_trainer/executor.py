@@ -1,5 +1,7 @@
 """TFX's generic Trainer executor, told where the embeddings and the weights lie."""
 
+import hashlib
+import json
 from typing import Any
 
 from tfx.components.trainer.executor import GenericExecutor
@@ -24,5 +26,19 @@ class Executor(GenericExecutor):
             "embeddings_uri": artifact_utils.get_single_uri(input_dict["embeddings"]),
             "importance_uri": artifact_utils.get_single_uri(input_dict["importance"]),
             "control_dir": path_utils.serving_model_dir(control),
+            "resume_dir": resume_dir(input_dict, output_dict, exec_properties),
         }
         return fn_args
+
+
+def resume_dir(
+    input_dict: dict[str, list[Artifact]],
+    output_dict: dict[str, list[Artifact]],
+    exec_properties: dict[str, Any],
+) -> str:
+    """Beside the artifacts, the same folder whenever the same inputs and settings are run again."""
+    uris = {name: sorted(a.uri for a in artifacts) for name, artifacts in input_dict.items()}
+    facts = json.dumps([uris, exec_properties], sort_keys=True, default=str)
+    digest = hashlib.sha256(facts.encode()).hexdigest()[:16]
+    model_run = artifact_utils.get_single_uri(output_dict["model_run"])
+    return f"{model_run.rstrip('/').rsplit('/', 2)[0]}/resume/{digest}"

@@ -26,6 +26,12 @@ class TableLookup(keras.layers.Layer):
             shape=self._initial.shape, initializer=initial, trainable=False, name="table"
         )
 
+    def save_own_variables(self, store: dict[str, np.ndarray]) -> None:
+        """Nothing: the table is an artifact of its own, and far larger than the network."""
+
+    def load_own_variables(self, store: dict[str, np.ndarray]) -> None:
+        """Nothing, see `save_own_variables`."""
+
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         """(batch,) int → (batch, dim)."""
         known = tf.cast(ids >= 0, self.table.dtype)[:, None]

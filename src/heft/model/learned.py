@@ -11,12 +11,12 @@ from heft.importance.meta_weight_net import (
     meta_gradients,
     squeeze,
 )
-from heft.model.losses import EsmmPairLoss
+from heft.model import targets as t
+from heft.model.losses import PairLoss
 from heft.model.settings import ModelSettings
 
 __all__ = ["LearnedWeightsModel", "Teacher"]
 
-_PAIRS = 4  # columns of the targets before the context
 _NET_RATE, _VIRTUAL_RATE = 1e-2, 0.1
 
 Inputs = dict[str, tf.Tensor]
@@ -28,24 +28,26 @@ class Teacher:
     Were the net a part of the model, the model's optimiser would train it too.
 
     Args:
-        clean: (inputs, pairs) batches, repeated for ever.
         settings: of the model.
     """
 
-    def __init__(self, clean: tf.data.Dataset, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings) -> None:
         self.net = MetaWeightNet(seed=settings.seed)
         self.net(tf.zeros((1, 3)), tf.zeros(1, tf.int64))
         self.optimizer = keras.optimizers.Adam(_NET_RATE)
         self.optimizer.build(self.net.trainable_variables)
-        self.loss = EsmmPairLoss(settings.cvr_weight)
+        self.loss = PairLoss.of(settings, ((1.0, 0.0),))
         self.every = settings.meta_every
-        self.clean = iter(clean.repeat())
+
+    def listen(self, clean: tf.data.Dataset) -> None:
+        """Takes clean rows, (inputs, targets) batches without end."""
+        self.clean = iter(clean)
 
     def weights(self, targets: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
         """(batch,) V of each row, before it is made even."""
-        _, age, position, bucket = tf.unstack(targets[:, _PAIRS:], axis=1)
-        columns = tf.stack([squeeze(losses), age, position], axis=1)
-        return self.net(columns, tf.cast(bucket, tf.int64))
+        position = tf.math.log1p(tf.maximum(targets[:, t.POSITION], 0.0))
+        columns = tf.stack([squeeze(losses), targets[:, t.AGE], position], axis=1)
+        return self.net(columns, tf.cast(targets[:, t.SLICE], tf.int64))
 
     def teach(self, model: keras.Model, inputs: Inputs, targets: tf.Tensor) -> None:
         """One step of the weight net; the model is as before."""
@@ -56,7 +58,7 @@ class Teacher:
 
         seen = tf.stop_gradient(losses())
         gradients = meta_gradients(
-            lambda: even_by_label(self.weights(targets, seen), targets[:, _PAIRS]),
+            lambda: even_by_label(self.weights(targets, seen), targets[:, t.CLICK]),
             losses,
             lambda: tf.reduce_mean(
                 self.loss.call(clean_pairs, model(clean_inputs, training=False))
@@ -72,16 +74,14 @@ class Teacher:
 class LearnedWeightsModel(keras.Model):
     """A training model whose pairs are multiplied by learned weights.
 
-    Its targets are (batch, 8): the pairs, then click, age, position and slice.
+    Its targets are those of `heft.model.targets`.
     """
 
     @classmethod
-    def over(
-        cls, model: keras.Model, clean: tf.data.Dataset, settings: ModelSettings
-    ) -> "LearnedWeightsModel":
-        """The same layers as `model`, taught by `clean`, (inputs, pairs) batches."""
+    def over(cls, model: keras.Model, settings: ModelSettings) -> "LearnedWeightsModel":
+        """The same layers as `model`; its teacher has yet to `listen`."""
         learned = cls(model.input, model.output, name=model.name)
-        learned.teacher = Teacher(clean, settings)
+        learned.teacher = Teacher(settings)
         return learned
 
     def train_step(self, data: tuple[Inputs, tf.Tensor]) -> Any:
@@ -95,6 +95,6 @@ class LearnedWeightsModel(keras.Model):
         due = tf.equal(tf.cast(self.optimizer.iterations, tf.int64) % self.teacher.every, 0)
         tf.cond(due, teach, lambda: tf.constant(0))
         losses = self.teacher.loss.call(targets, self(inputs, training=False))
-        weight = even_by_label(self.teacher.weights(targets, losses), targets[:, _PAIRS])
-        pairs = targets[:, :_PAIRS] * tf.stop_gradient(weight)[:, tf.newaxis]
-        return super().train_step((inputs, pairs))
+        weight = even_by_label(self.teacher.weights(targets, losses), targets[:, t.CLICK])
+        pairs = targets[:, t.PAIRS] * tf.stop_gradient(weight)[:, tf.newaxis]
+        return super().train_step((inputs, tf.concat([pairs, targets[:, t.CLICK :]], axis=1)))

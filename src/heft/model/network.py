@@ -1,19 +1,22 @@
 """The two-task network: text interactions, dense features and categories in, two logits out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
 from keras import layers
 
 from heft import features as f
+from heft.model.architectures import ARCHITECTURES, MODEL_TASKS
 from heft.model.interaction import TableLookup, TextInteraction
+from heft.model.packing import PackedRows
+from heft.model.position import PositionBias
 from heft.model.settings import ModelSettings
 from heft.text.table import TextTable
 
-__all__ = ["InputSizes", "build_core", "build_training_model"]
+__all__ = ["POSITION_BIAS", "InputSizes", "build_core", "build_training_model"]
 
-CLICK_LOGIT, CONVERSION_LOGIT = 0, 1
+POSITION_BIAS = "position_bias"
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,18 @@ class InputSizes:
         categorical: rows of each categorical embedding, out-of-vocabulary included.
         numeric: transformed numeric columns.
         click_rate, conversion_rate: base rates, which set the initial biases.
-        rows: of the training split.
     """
 
     categorical: dict[str, int]
     numeric: tuple[str, ...]
-    click_rate: float
-    conversion_rate: float
-    rows: int
+    click_rate: float = 0.1
+    conversion_rate: float = 0.01
+
+    def with_rates(self, rows: PackedRows) -> "InputSizes":
+        """The same with the base rates of `rows`."""
+        return replace(
+            self, click_rate=rows.clicks / rows.rows, conversion_rate=rows.conversions / rows.rows
+        )
 
     @property
     def dense(self) -> tuple[str, ...]:
@@ -44,7 +51,8 @@ def build_core(table: TextTable, sizes: InputSizes, settings: ModelSettings) -> 
 
     Inputs, by name: `query_vector` and `title_vector` (batch, dim), `dense`
     (batch, len(sizes.dense)), one int `<column>` (batch,) per categorical column.
-    Output: (batch, 2) logits of attractiveness and of conversion given a click.
+    Output: (batch, 2) logits of attractiveness and of conversion given a click; with
+    `escm2_dr` a third column, the logit of the imputed conversion label.
     """
     dim = table.titles.shape[1]
     query = keras.Input((dim,), name="query_vector")
@@ -59,17 +67,27 @@ def build_core(table: TextTable, sizes: InputSizes, settings: ModelSettings) -> 
         if settings.categorical_width:
             embedded.append(_embed(name, rows, settings)(inputs[name]))
     joined = layers.Concatenate()([normalised, *embedded]) if embedded else normalised
-    click = _tower("click", joined, sizes.click_rate, settings)
-    conversion_rate = sizes.conversion_rate / max(sizes.click_rate, 1e-6)
-    conversion = _tower("conversion", joined, conversion_rate, settings)
-    return keras.Model(inputs, layers.Concatenate(name="logits")([click, conversion]), name="core")
+    bodies = ARCHITECTURES[settings.architecture](joined, settings)
+    rates = (sizes.click_rate, sizes.conversion_rate / max(sizes.click_rate, 1e-6))
+    logits = [
+        _logit(task, hidden, rate)
+        for task, hidden, rate in zip(MODEL_TASKS, bodies, rates, strict=True)
+    ]
+    if settings.cvr_loss == "escm2_dr":
+        logits.append(layers.Dense(1, dtype="float32", name="imputation")(bodies[1]))
+    return keras.Model(
+        inputs, layers.Concatenate(name="logits", dtype="float32")(logits), name="core"
+    )
 
 
-def build_training_model(table: TextTable, core: keras.Model) -> keras.Model:
+def build_training_model(
+    table: TextTable, core: keras.Model, settings: ModelSettings
+) -> keras.Model:
     """The core behind a look-up in the embedding table.
 
     Inputs as of the core, but the text ids `heft.features.QUERY_ID` and
-    `TITLE_ID` (batch,) in place of the vectors.
+    `TITLE_ID` (batch,) in place of the vectors; the position (batch,) too, where it is
+    `additive`.
     """
     query = keras.Input((), dtype="int64", name=f.QUERY_ID)
     title = keras.Input((), dtype="int64", name=f.TITLE_ID)
@@ -83,7 +101,11 @@ def build_training_model(table: TextTable, core: keras.Model) -> keras.Model:
         "title_vector": TableLookup(table.titles, name="titles")(title),
     }
     inputs = {f.QUERY_ID: query, f.TITLE_ID: title, **others}
-    return keras.Model(inputs, core({**vectors, **others}), name="training")
+    logits = core({**vectors, **others})
+    if settings.position == "additive":
+        inputs[f.POSITION] = keras.Input((), dtype="int64", name=f.POSITION)
+        logits = PositionBias(name=POSITION_BIAS)([logits, inputs[f.POSITION]])
+    return keras.Model(inputs, logits, name="training")
 
 
 def _embed(name: str, rows: int, settings: ModelSettings) -> layers.Layer:
@@ -96,21 +118,8 @@ def _embed(name: str, rows: int, settings: ModelSettings) -> layers.Layer:
     )
 
 
-def _tower(
-    name: str, inputs: keras.KerasTensor, rate: float, settings: ModelSettings
-) -> keras.KerasTensor:
-    hidden = inputs
-    for depth, width in enumerate(settings.hidden):
-        penalty = keras.regularizers.L2(settings.l2)
-        hidden = layers.Dense(
-            width, activation="relu", kernel_regularizer=penalty, name=f"{name}_{depth}"
-        )(hidden)
-        if settings.dropout:
-            hidden = layers.Dropout(settings.dropout, name=f"{name}_dropout_{depth}")(hidden)
-    bias = keras.initializers.Constant(_logit(rate))
-    return layers.Dense(1, bias_initializer=bias, name=f"{name}_logit")(hidden)
-
-
-def _logit(rate: float) -> float:
+def _logit(task: str, hidden: keras.KerasTensor, rate: float) -> keras.KerasTensor:
+    """One number per row, in 32 bits whatever the precision; its bias begins at `rate`."""
     rate = float(np.clip(rate, 1e-4, 1 - 1e-4))
-    return float(np.log(rate / (1 - rate)))
+    bias = keras.initializers.Constant(float(np.log(rate / (1 - rate))))
+    return layers.Dense(1, bias_initializer=bias, dtype="float32", name=f"{task}_logit")(hidden)

@@ -1,7 +1,8 @@
 """One training run: the weighted model and its control, trained, then exported."""
 
 import json
-import logging
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,12 @@ import tensorflow_transform as tft
 
 from heft import features as f
 from heft.errors import TrainingError
-from heft.examples import Feature, iterate_columns
 from heft.importance.estimate import SUMMARY_FILE
 from heft.model.export import ServedModel, export
 from heft.model.network import InputSizes
+from heft.model.packing import Layout, pack
 from heft.model.settings import ModelSettings
-from heft.model.training import Trained, train
+from heft.model.training import TrainingRows, Watch, train
 from heft.text.encoder import load_encoder
 from heft.text.table import TextTable
 from heft.transform import TransformSettings
@@ -24,7 +25,6 @@ from heft.transform import TransformSettings
 __all__ = ["HISTORY_FILE", "TrainingRun", "train_and_export"]
 
 HISTORY_FILE = "history.json"
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class TrainingRun:
         model_dir: the served SavedModel goes here.
         control_dir: the control's SavedModel; untouched where there is no control.
         log_dir: TensorBoard logs and `history.json`.
+        resume_dir: where a run that is started again finds how far it was.
     """
 
     train_files: Sequence[str]
@@ -47,6 +48,7 @@ class TrainingRun:
     model_dir: str
     control_dir: str
     log_dir: str
+    resume_dir: str | None = None
 
 
 def train_and_export(
@@ -59,8 +61,7 @@ def train_and_export(
     """
     transform_output = tft.TFTransformOutput(run.transform_uri)
     table = TextTable.load(run.embeddings_uri)
-    train_paths, tune_paths = _expand(run.train_files), _expand(run.tune_files)
-    sizes = input_sizes(train_paths, transform_output, transform_settings)
+    sizes = input_sizes(transform_output, transform_settings)
     importance = json.loads((Path(run.importance_uri) / SUMMARY_FILE).read_text())
     clicks = importance["clicks"]
     lines = np.array([clicks["slope"], clicks["offset"]], np.float32).T
@@ -70,68 +71,63 @@ def train_and_export(
     models = {"weighted": (run.model_dir, lines)}
     if settings.control:
         models["control"] = (run.control_dir, np.array([[1, 0]], np.float32))
-    for name, (path, line) in models.items():
-        trained = _train(name, train_paths, tune_paths, table, sizes, settings, run.log_dir)
-        histories[name] = trained.history
-        served = ServedModel(
-            trained.core,
-            encoder,
-            table,
-            layer,
-            transform_output.raw_feature_spec(),
-            sizes,
-            line,
-            settings.reference_position,
-        )
-        export(served, transform_settings, path)
+    with tempfile.TemporaryDirectory(prefix="heft-rows-") as folder:
+        rows = _pack(run, sizes, folder)
+        sizes = sizes.with_rates(rows.train)
+        for name, (path, line) in models.items():
+            trained = train(
+                rows,
+                table,
+                sizes,
+                settings,
+                _watch(run, name),
+                weighted=name == "weighted",
+                clicks=line.tolist(),
+            )
+            histories[name] = trained.history
+            served = ServedModel(
+                trained.core,
+                encoder,
+                table,
+                layer,
+                transform_output.raw_feature_spec(),
+                sizes,
+                line,
+                settings.reference_position,
+            )
+            export(served, transform_settings, path)
     (Path(run.log_dir) / HISTORY_FILE).write_text(json.dumps(histories, indent=1))
+    if run.resume_dir:
+        shutil.rmtree(run.resume_dir, ignore_errors=True)
 
 
-def input_sizes(
-    train_paths: Sequence[str], output: tft.TFTransformOutput, settings: TransformSettings
-) -> InputSizes:
-    """What the network is shaped by, from Transform's vocabularies and one pass of labels."""
-    rows = clicks = conversions = 0
-    for batch in iterate_columns(train_paths, [Feature(f.CLICK, int), Feature(f.CONVERSION, int)]):
-        rows += len(batch[f.CLICK])
-        clicks += int(batch[f.CLICK].sum())
-        conversions += int(batch[f.CONVERSION].sum())
-    if not clicks:
-        raise TrainingError(
-            f"none of {rows} training impressions was clicked: expected both clicked and "
-            "unclicked ones; check the clicks stream and click_window"
-        )
+def input_sizes(output: tft.TFTransformOutput, settings: TransformSettings) -> InputSizes:
+    """What the network is shaped by, from Transform's vocabularies."""
     # One row beyond the vocabulary is the out-of-vocabulary bucket.
     categorical = {
         f.categorical_id(name): output.vocabulary_size_by_name(name) + 1
         for name in settings.categorical
     }
-    numeric = tuple(f.numeric_value(name) for name in settings.numeric)
-    return InputSizes(categorical, numeric, clicks / rows, conversions / rows, rows)
+    return InputSizes(categorical, tuple(f.numeric_value(name) for name in settings.numeric))
 
 
-def _train(
-    name: str,
-    train_paths: Sequence[str],
-    tune_paths: Sequence[str],
-    table: TextTable,
-    sizes: InputSizes,
-    settings: ModelSettings,
-    log_dir: str,
-) -> Trained:
-    def report(epoch: int, logs: dict[str, float]) -> None:
-        log.info("%s epoch %d/%d: %s", name, epoch, settings.epochs, logs)
-
-    return train(
-        train_paths,
-        tune_paths,
-        table,
-        sizes,
-        settings,
-        weighted=name == "weighted",
-        log_dir=Path(log_dir) / name,
-        on_epoch=report,
+def _pack(run: TrainingRun, sizes: InputSizes, folder: str) -> TrainingRows:
+    layout = Layout.of(tuple(sizes.categorical), sizes.dense)
+    rows = TrainingRows(
+        pack(_expand(run.train_files), layout, folder, f.TRAIN),
+        pack(_expand(run.tune_files), layout, folder, f.TUNE),
     )
+    if not 0 < rows.train.clicks < rows.train.rows:
+        raise TrainingError(
+            f"{rows.train.clicks} of {rows.train.rows} training impressions were clicked: expected "
+            "both clicked and unclicked ones; check the clicks stream and click_window"
+        )
+    return rows
+
+
+def _watch(run: TrainingRun, name: str) -> Watch:
+    resume = f"{run.resume_dir}/{name}" if run.resume_dir else None
+    return Watch(log_dir=f"{run.log_dir}/{name}", resume_dir=resume, name=name)
 
 
 def _expand(patterns: Sequence[str]) -> list[str]:

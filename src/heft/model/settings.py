@@ -1,8 +1,8 @@
 """Settings of the model and its training."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from heft.settings import Settings
 
@@ -13,38 +13,76 @@ class ModelSettings(Settings):
     """The network and the training loop.
 
     Attributes:
-        hidden: widths of each task's tower.
+        architecture: what the two tasks share: `esmm` nothing but the inputs,
+            `shared_bottom` a body, `mmoe` experts, `ple` some of the experts.
+        body: `mlp`, or `dcn_v2` with explicit crosses beside it.
+        hidden: widths of each body.
+        experts: of `mmoe`; of `ple`, for each task and shared ones.
+        cross_layers: of `dcn_v2`.
         dropout: after each hidden layer, in [0, 1).
         categorical_width: embedding width of a categorical column; 0 leaves
             the columns out.
-        l2: penalty on the towers' kernels and on categorical embeddings.
-        cvr_weight: weight of the conversion loss beside the click loss.
+        l2: penalty on the kernels of bodies and on categorical embeddings.
+        position: `examination` multiplies attractiveness by the click model of
+            the importance artifact; `additive` learns a bias of the click logit
+            for each position instead, and wants pairs without debiasing.
+        cvr_loss: `esmm` learns conversions through the product alone;
+            `escm2_ips` and `escm2_dr` add a risk over clicked rows that is
+            weighted by the inverse of the predicted click rate.
+        cvr_weight: weight of the loss of the product beside the click loss.
+        counterfactual_weight: weight of the risk that `escm2_*` adds.
+        negative_rate: share of unclicked impressions that the log kept, where it is to
+            be made up for in the logit; in (0, 1].
         epochs: most passes over the training split.
         patience: epochs without a better tune loss before training stops and
             the best epoch is restored.
         batch_size: most rows per step; small logs take smaller steps, so that an
             epoch has about a hundred.
         learning_rate, clip_norm: of Adam.
-        weights: `loss` trains on the pairs as they are; `learned` multiplies them
-            by weights that a small network learns on the tune split meanwhile.
-        meta_every: steps between two of that network, with `weights: learned`.
+        weights: how the pairs are used; see `heft.model.weighting`.
+        curriculum_epochs: over which `curriculum` goes from labels to pairs.
+        meta_every: steps between two of the weight net, with `learned`.
         reference_position: where `ctr` is predicted if no position is given.
         control: train the same model without weights beside it.
+        precision: `mixed` computes in 16 bits and keeps weights in 32.
+        jit: compile the training step with XLA.
+        strategy: devices to train on; see `heft.model.strategy`.
         seed: of initialisation and order; the same for the control.
     """
 
+    architecture: Literal["esmm", "shared_bottom", "mmoe", "ple"] = "esmm"
+    body: Literal["mlp", "dcn_v2"] = "mlp"
     hidden: tuple[int, ...] = (64, 32)
+    experts: int = Field(4, ge=1)
+    cross_layers: int = Field(2, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     categorical_width: int = Field(4, ge=0)
     l2: float = Field(1e-2, ge=0)
+    position: Literal["examination", "additive"] = "examination"
+    cvr_loss: Literal["esmm", "escm2_ips", "escm2_dr"] = "esmm"
     cvr_weight: float = Field(1.0, ge=0)
+    counterfactual_weight: float = Field(0.5, ge=0)
+    negative_rate: float = Field(1.0, gt=0, le=1)
     epochs: int = Field(5, ge=1)
     patience: int = Field(2, ge=1)
     batch_size: int = Field(1024, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     clip_norm: float = Field(5.0, gt=0)
-    weights: Literal["loss", "learned"] = "loss"
+    weights: Literal["loss", "sampling", "both", "curriculum", "formula_4_2", "learned"] = "loss"
+    curriculum_epochs: float = Field(2.0, gt=0)
     meta_every: int = Field(2, ge=1)
     reference_position: int = Field(1, ge=1)
     control: bool = True
+    precision: Literal["float32", "mixed"] = "float32"
+    jit: bool = False
+    strategy: Literal["default", "one_device", "mirrored", "multi_worker", "tpu"] = "default"
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _experts_have_bodies(self) -> Self:
+        if self.architecture != "esmm" and not self.hidden:
+            raise ValueError(
+                f"architecture={self.architecture} with hidden=[] shares nothing: expected at "
+                "least one width, or architecture: esmm"
+            )
+        return self

@@ -1,27 +1,40 @@
 """The training loop: one model, or the weighted one and its control."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from heft.errors import TrainingError
+from heft.errors import ConfigError, TrainingError
 from heft.importance.meta_weight_net import MetaWeightNet
-from heft.model.inputs import dataset
+from heft.model import targets as t
+from heft.model.checkpoints import Checkpoints
+from heft.model.inputs import evaluation_batches, steps_per_epoch, training_batches
 from heft.model.learned import LearnedWeightsModel
-from heft.model.losses import EsmmPairLoss
+from heft.model.losses import PairLoss
 from heft.model.network import InputSizes, build_core, build_training_model
+from heft.model.packing import WEIGHT_COLUMNS, PackedRows
+from heft.model.progress import Progress
 from heft.model.settings import ModelSettings
+from heft.model.strategy import training_strategy
+from heft.model.weighting import Weighting
 from heft.text.table import TextTable
 
-__all__ = ["Trained", "train"]
-
-History = dict[str, list[float]]
+__all__ = ["Trained", "TrainingRows", "Watch", "train"]
 
 _STEPS_PER_EPOCH, _SMALLEST_BATCH = 100, 64
+_NATURAL = ((1.0, 0.0),)
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """What a model learns from, and what tells when to stop."""
+
+    train: PackedRows
+    tune: PackedRows
 
 
 @dataclass(frozen=True)
@@ -30,92 +43,186 @@ class Trained:
 
     Attributes:
         core: inputs as of `build_core`, with the weights of the best epoch.
+        model: the core behind the embedding table, inputs as of `build_training_model`.
         history: `loss` and `val_loss` by epoch.
-        weights: the network of learned weights as it was at the end; None with
-            `weights: loss` and for the control.
+        weights: the network of learned weights as it was at the end; None but
+            with `weights: learned`.
     """
 
     core: keras.Model
-    history: History
+    model: keras.Model
+    history: dict[str, list[float]]
     weights: MetaWeightNet | None = None
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on, and where what they see is kept.
+
+    Attributes:
+        log_dir: TensorBoard's folder.
+        resume_dir: keeps the state after each epoch; a training that finds one there goes on
+            from it. None keeps it under `log_dir` and begins anew.
+        callbacks: further ones.
+        name: of the model, for the log.
+    """
+
+    log_dir: str | Path
+    resume_dir: str | Path | None = None
+    callbacks: Sequence[keras.callbacks.Callback] = field(default_factory=tuple)
+    name: str = "model"
+
+
 def train(
-    train_paths: Sequence[str],
-    tune_paths: Sequence[str],
+    rows: TrainingRows,
     table: TextTable,
     sizes: InputSizes,
     settings: ModelSettings,
+    watch: Watch,
     *,
     weighted: bool,
-    log_dir: str | Path,
-    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+    clicks: Sequence[Sequence[float]] = _NATURAL,
 ) -> Trained:
     """Fits one model; the same seed and settings give the same weights.
 
     Args:
-        train_paths, tune_paths: shards with weight columns.
-        table: embeddings of the texts that the shards' ids point to.
+        rows: packed splits, with weight pairs.
+        table: embeddings of the texts that the rows' ids point to.
         sizes: see `InputSizes`.
         settings: network and loop.
+        watch: logs, and the state to go on from.
         weighted: on the weight pairs, or as control on (y, 1 − y).
-        log_dir: TensorBoard's folder.
-        on_epoch: called with the epoch (from 1) and its logs.
+        clicks: slope and offset of the click rate by position, for ESCM².
 
     Raises:
-        TrainingError: a split is empty, or the loss became NaN or infinite.
+        TrainingError: the loss became NaN or infinite.
+        ConfigError: settings that do not go together.
     """
-    _check_rows("train", train_paths)
-    _check_rows("tune", tune_paths)
+    plan = _Plan.of(rows, sizes, settings, "weighted" if weighted else "control")
     keras.utils.set_random_seed(settings.seed)
-    core = build_core(table, sizes, settings)
-    model = build_training_model(table, core)
-    size = min(settings.batch_size, max(sizes.rows // _STEPS_PER_EPOCH, _SMALLEST_BATCH))
-    learned = weighted and settings.weights == "learned"
-    rows = dataset(
-        train_paths, sizes, batch_size=size, weighted=weighted, shuffle_seed=settings.seed,
-        context=learned,
-    )  # fmt: skip
-    tune = dataset(tune_paths, sizes, batch_size=4 * size, weighted=weighted)
-    if learned:
-        clean = dataset(
-            tune_paths, sizes, batch_size=size, weighted=True, shuffle_seed=settings.seed + 1
-        )
-        model = LearnedWeightsModel.over(model, clean, settings)
-    optimizer = keras.optimizers.Adam(settings.learning_rate, clipnorm=settings.clip_norm)
-    model.compile(optimizer, loss=EsmmPairLoss(settings.cvr_weight), jit_compile=False)
-    best = keras.callbacks.EarlyStopping(
-        "val_loss", patience=settings.patience, restore_best_weights=True
+    with plan.strategy.scope():
+        core = build_core(table, sizes, settings)
+        model = build_training_model(table, core, settings)
+        if plan.learned:
+            model = LearnedWeightsModel.over(model, settings)
+        _compile(model, settings, clicks)
+    folder = watch.resume_dir or Path(watch.log_dir) / "checkpoints"
+    checkpoints = Checkpoints(folder, settings.patience, begin_anew=watch.resume_dir is None)
+    checkpoints.restore(model)
+    begin = checkpoints.epochs_done
+    if plan.learned:
+        model.teacher.listen(plan.clean_batches(begin))
+    batches = plan.batches(begin)
+    progress = Progress(watch.name, rows.train.rows, plan.steps, settings.epochs)
+    board = keras.callbacks.TensorBoard(str(watch.log_dir))
+    if not checkpoints.finished and begin < settings.epochs:
+        model.fit(
+            batches, validation_data=plan.tune_batches(), verbose=0,
+            initial_epoch=begin, epochs=settings.epochs, steps_per_epoch=plan.steps,
+            callbacks=[progress, board, checkpoints, *watch.callbacks],
+        )  # fmt: skip
+    if progress.broken_at is not None:
+        epoch, step = progress.broken_at
+        batch = next(iter(batches.skip((epoch - begin) * plan.steps + step).take(1)))
+        where = f"step {step + 1} of epoch {epoch + 1}, where {_largest(batch, sizes)}"
+        raise TrainingError(_not_finite(where, checkpoints, settings))
+    if not np.isfinite(checkpoints.history["val_loss"][-1]):
+        where = f"tune after epoch {checkpoints.epochs_done}"
+        raise TrainingError(_not_finite(where, checkpoints, settings))
+    checkpoints.restore_best(model)
+    net = model.teacher.net if plan.learned else None
+    return Trained(core, model, checkpoints.history, net)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Batches and steps of one training."""
+
+    rows: TrainingRows
+    sizes: InputSizes
+    settings: ModelSettings
+    mode: str
+    batch_size: int
+    strategy: tf.distribute.Strategy
+
+    @classmethod
+    def of(
+        cls, rows: TrainingRows, sizes: InputSizes, settings: ModelSettings, name: str
+    ) -> "_Plan":
+        mode = settings.weights if name == "weighted" else "none"
+        smallest = max(rows.train.rows // _STEPS_PER_EPOCH, _SMALLEST_BATCH)
+        strategy = training_strategy(settings.strategy)
+        plan = cls(rows, sizes, settings, mode, min(settings.batch_size, smallest), strategy)
+        if plan.learned and strategy.num_replicas_in_sync > 1:
+            raise ConfigError(
+                f"weights='learned' on {strategy.num_replicas_in_sync} devices: expected one; "
+                "choose strategy: one_device, or weights: loss"
+            )
+        return plan
+
+    @property
+    def learned(self) -> bool:
+        return self.mode == "learned"
+
+    @property
+    def steps(self) -> int:
+        return steps_per_epoch(self.rows.train.rows, self.batch_size)
+
+    @property
+    def positions(self) -> bool:
+        return self.settings.position == "additive"
+
+    def batches(self, begin: int) -> tf.data.Dataset:
+        """Of all epochs from `begin`."""
+        weighting = Weighting(self.mode, self.rows.train, self.settings.curriculum_epochs)
+        return training_batches(
+            self.rows.train, self.sizes, weighting, batch_size=self.batch_size,
+            seed=self.settings.seed, epochs=range(begin, self.settings.epochs),
+            positions=self.positions,
+        )  # fmt: skip
+
+    def clean_batches(self, begin: int) -> tf.data.Dataset:
+        """Of the tune split without end, for the weight net, from where `begin` epochs left it."""
+        endless = training_batches(
+            self.rows.tune, self.sizes, Weighting("loss", self.rows.tune),
+            batch_size=self.batch_size, seed=self.settings.seed + 1, epochs=range(2**31),
+            positions=self.positions,
+        )  # fmt: skip
+        return endless.skip(-(-begin * self.steps // self.settings.meta_every))
+
+    def tune_batches(self) -> tf.data.Dataset:
+        return evaluation_batches(
+            self.rows.tune, self.sizes, batch_size=4 * self.batch_size,
+            weighted=self.mode != "none", positions=self.positions,
+        )  # fmt: skip
+
+
+def _compile(
+    model: keras.Model, settings: ModelSettings, clicks: Sequence[Sequence[float]]
+) -> None:
+    optimizer: keras.Optimizer = keras.optimizers.Adam(
+        settings.learning_rate, clipnorm=settings.clip_norm
     )
-    callbacks = [best, keras.callbacks.TerminateOnNaN(), keras.callbacks.TensorBoard(str(log_dir))]
-    if on_epoch is not None:
-        report = on_epoch
-        callbacks.append(
-            keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: report(epoch + 1, logs))
-        )
-    fitted = model.fit(
-        rows, validation_data=tune, epochs=settings.epochs, callbacks=callbacks, verbose=0
+    if settings.precision == "mixed":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer, loss=PairLoss.of(settings, clicks), jit_compile=settings.jit)
+
+
+def _not_finite(where: str, checkpoints: Checkpoints, settings: ModelSettings) -> str:
+    kept = checkpoints.best_epoch
+    saved = f"epoch {kept} is kept in {checkpoints.folder}" if kept else "no epoch was whole"
+    return (
+        f"the loss is not a finite number in {where} ({saved}): lower "
+        f"learning_rate={settings.learning_rate} or clip_norm={settings.clip_norm}, or raise "
+        "importance.minimum_propensity"
     )
-    history = {k: [float(x) for x in v] for k, v in fitted.history.items()}
-    _check_finite(history, settings)
-    return Trained(core, history, model.teacher.net if learned else None)
 
 
-def _check_rows(split: str, paths: Sequence[str]) -> None:
-    """Keras would fit on nothing, and stop early on nothing, without a word."""
-    first = tf.data.TFRecordDataset(list(paths), compression_type="GZIP").take(1)
-    if not list(first):
-        raise TrainingError(
-            f"the {split} split holds no rows: expected some in {', '.join(paths) or 'no shard'}; "
-            "log more requests, or change logs.splits"
-        )
-
-
-def _check_finite(history: History, settings: ModelSettings) -> None:
-    losses = history.get("loss", []) + history.get("val_loss", [])
-    if not losses or not np.isfinite(losses).all():
-        raise TrainingError(
-            f"loss={losses[-1] if losses else 'none'} after {len(history.get('loss', []))} epochs: "
-            f"expected a finite number; lower learning_rate={settings.learning_rate} or "
-            f"clip_norm={settings.clip_norm}, or raise importance.minimum_propensity"
-        )
+def _largest(batch: tuple[dict[str, tf.Tensor], tf.Tensor], sizes: InputSizes) -> str:
+    """The dense input or weight that is farthest from 0 in a batch, `price_z=3e+38`."""
+    inputs, targets = batch
+    names = (*sizes.dense, *WEIGHT_COLUMNS)
+    values = np.concatenate([inputs["dense"].numpy(), targets.numpy()[:, t.PAIRS]], axis=1)
+    row, column = np.unravel_index(np.argmax(np.abs(values)), values.shape)
+    return f"{names[column]}={values[row, column]:.3g} is the largest value"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from heft import features as f
 from heft.examples import write_columns
 from heft.model.network import InputSizes
+from heft.model.packing import Layout, PackedRows, pack
+from heft.model.settings import ModelSettings
+from heft.model.training import Trained, TrainingRows, Watch, train
 from heft.text.reduction import Projection, Reduction
 from heft.text.settings import TextSettings
 from heft.text.table import TextTable
@@ -18,7 +22,8 @@ Columns = dict[str, np.ndarray]
 
 EXAMINATION = np.array([1.0, 0.5, 0.25, 0.12])
 BRAND_ROWS = 5
-SIZES = InputSizes({"brand_id": BRAND_ROWS}, ("price_z",), 0.2, 0.02, 2_000)
+SIZES = InputSizes({"brand_id": BRAND_ROWS}, ("price_z",), 0.2, 0.02)
+LAYOUT = Layout.of(tuple(SIZES.categorical), SIZES.dense)
 
 
 def random_table(queries: int, titles: int, dim: int = 8) -> TextTable:
@@ -78,6 +83,7 @@ def click_log(rows: int, seed: int, *, biased: bool = True) -> ClickLog:
     columns |= {
         f.QUERY_ID: rng.integers(-1, 20, rows),
         f.TITLE_ID: rng.integers(-1, 50, rows),
+        f.POSITION: position + 1,
         f.CLICK: click,
         f.CONVERSION: conversion,
         "price_z": rng.normal(size=rows).astype(np.float32),
@@ -105,3 +111,32 @@ def write_log(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ClickLo
         return log
 
     return write
+
+
+def packed(shards: list[str], folder: Path, split: str = "train") -> PackedRows:
+    """The rows of `shards` as training reads them."""
+    return pack(shards, LAYOUT, folder, split)
+
+
+def fit(
+    log: list[str], tune: list[str], table: TextTable, folder: Path, settings: ModelSettings,
+    *, weighted: bool = True, **watch: Any,
+) -> Trained:  # fmt: skip
+    """Trains on the shards `log`, watched by `tune`, with everything under `folder`."""
+    rows = TrainingRows(packed(log, folder / "rows"), packed(tune, folder / "rows", "tune"))
+    watched = Watch(log_dir=folder / "log", **watch)
+    return train(rows, table, SIZES, settings, watched, weighted=weighted)
+
+
+def core_inputs(table: TextTable, log: ClickLog) -> dict[str, np.ndarray]:
+    """The rows of `log` as the core takes them."""
+
+    def rows(matrix: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        return np.where((ids >= 0)[:, None], matrix[ids], 0).astype(np.float32)
+
+    return {
+        "query_vector": rows(table.queries, log.columns[f.QUERY_ID]),
+        "title_vector": rows(table.titles, log.columns[f.TITLE_ID]),
+        "dense": np.stack([log.columns[name] for name in SIZES.dense], axis=1),
+        "brand_id": log.columns["brand_id"],
+    }

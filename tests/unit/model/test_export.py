@@ -62,7 +62,7 @@ def sizes() -> InputSizes:
         f.categorical_id(name): graph.vocabulary_size_by_name(name) + 1
         for name in SETTINGS.categorical
     }
-    return InputSizes(rows, ("price_z",), 0.2, 0.05, 2_000)
+    return InputSizes(rows, ("price_z",), 0.2, 0.05)
 
 
 @pytest.fixture(scope="module")

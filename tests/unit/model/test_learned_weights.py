@@ -9,12 +9,13 @@ import tensorflow as tf
 from heft import features as f
 from heft.examples import write_columns
 from heft.importance.meta_weight_net import BUCKETS, MetaWeightNet
-from heft.model.inputs import WEIGHT_COLUMNS, dataset
-from heft.model.losses import EsmmPairLoss
+from heft.model.inputs import evaluation_batches
+from heft.model.losses import PairLoss
+from heft.model.packing import WEIGHT_COLUMNS
 from heft.model.settings import ModelSettings
-from heft.model.training import Trained, train
+from heft.model.training import Trained
 from heft.text.table import TextTable
-from tests.unit.model.conftest import SIZES, ClickLog, click_log
+from tests.unit.model.conftest import SIZES, ClickLog, click_log, core_inputs, fit, packed
 
 SETTINGS = ModelSettings(
     hidden=(16,), epochs=3, batch_size=256, learning_rate=1e-2, dropout=0.0, weights="learned"
@@ -53,23 +54,14 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> ClickLog:
 @pytest.fixture(scope="module")
 def learned(noisy: ClickLog, clean: ClickLog, table: TextTable, tmp_path_factory) -> Trained:
     folder = tmp_path_factory.mktemp("log")
-    return train(noisy.shards, clean.shards, table, SIZES, SETTINGS, weighted=True, log_dir=folder)
+    return fit(noisy.shards, clean.shards, table, folder, SETTINGS)
 
 
 def _log_loss(trained: Trained, table: TextTable) -> float:
     """Against the attractiveness that fresh rows have in truth."""
     log = click_log(3_000, 3, biased=False)
 
-    def rows(matrix: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        return np.where((ids >= 0)[:, None], matrix[ids], 0).astype(np.float32)
-
-    inputs = {
-        "query_vector": rows(table.queries, log.columns[f.QUERY_ID]),
-        "title_vector": rows(table.titles, log.columns[f.TITLE_ID]),
-        "dense": np.stack([log.columns[name] for name in SIZES.dense], axis=1),
-        "brand_id": log.columns["brand_id"],
-    }
-    logit = trained.core(inputs, training=False).numpy()[:, 0]
+    logit = trained.core(core_inputs(table, log), training=False).numpy()[:, 0]
     return float(np.mean(np.logaddexp(0, logit) - log.attractiveness * logit))
 
 
@@ -77,9 +69,7 @@ def test_wrong_clicks_do_less_harm(
     learned: Trained, noisy: ClickLog, clean: ClickLog, table: TextTable, tmp_path: Path
 ) -> None:
     as_they_are = SETTINGS.model_copy(update={"weights": "loss"})
-    plain = train(
-        noisy.shards, clean.shards, table, SIZES, as_they_are, weighted=True, log_dir=tmp_path
-    )
+    plain = fit(noisy.shards, clean.shards, table, tmp_path, as_they_are)
     assert _log_loss(learned, table) < _log_loss(plain, table) - 0.01
     assert plain.weights is None
     assert min(learned.history["val_loss"]) < min(plain.history["val_loss"])
@@ -100,7 +90,7 @@ def test_the_same_seed_learns_the_same_weights_and_the_control_none(
     once = SETTINGS.model_copy(update={"epochs": 1})
     small = _write(click_log(300, 5), tmp_path / "small.gz").shards
     first, again, control = (
-        train(small, small, table, SIZES, once, weighted=w, log_dir=tmp_path / name)
+        fit(small, small, table, tmp_path / name, once, weighted=w)
         for name, w in (("a", True), ("b", True), ("c", False))
     )
     assert first.history == again.history
@@ -115,19 +105,22 @@ def test_the_context_goes_beside_the_pairs(tmp_path: Path) -> None:
     columns[f.POSITION] = np.arange(50)
     columns[f.OBSERVATION] = np.linspace(-1, 1e6, 50).astype(np.float32)
     write_columns(columns, tmp_path / "a.gz")
-    [(inputs, targets)] = dataset(
-        [str(tmp_path / "a.gz")], SIZES, batch_size=50, weighted=True, context=True
-    )
-    want = [columns[name] for name in (*WEIGHT_COLUMNS, f.CLICK)]
-    want += [np.log1p(np.maximum(columns[f.OBSERVATION], 0)) / 16, np.log1p(np.arange(50))]
+    rows = packed([str(tmp_path / "a.gz")], tmp_path)
+    [(inputs, targets)] = evaluation_batches(rows, SIZES, batch_size=50, weighted=True)
+    want = [columns[name] for name in (*WEIGHT_COLUMNS, f.CLICK, f.CONVERSION)]
+    want += [np.log1p(np.maximum(columns[f.OBSERVATION], 0)) / 16, np.arange(50)]
     want.append(columns["brand_id"] % BUCKETS)
     np.testing.assert_allclose(targets.numpy(), np.stack(want, axis=1), rtol=1e-5)
     logits = tf.constant(np.random.default_rng(0).normal(size=(50, 2)), tf.float32)
-    alone = EsmmPairLoss()(targets[:, :4], logits)
-    assert float(EsmmPairLoss()(targets, logits)) == pytest.approx(float(alone))
+    alone = PairLoss()(targets[:, :4], logits)
+    assert float(PairLoss()(targets, logits)) == pytest.approx(float(alone))
     assert "position" not in inputs
 
 
-def test_rows_without_position_or_age_get_a_context_of_zeros(clean: ClickLog) -> None:
-    [(_, targets), *_] = dataset(clean.shards, SIZES, batch_size=8, weighted=True, context=True)
-    assert (targets.numpy()[:, 5:7] == 0).all()
+def test_rows_without_position_or_age_get_a_context_of_zeros(tmp_path: Path) -> None:
+    columns = click_log(20, 8).columns
+    del columns[f.POSITION]
+    write_columns(columns, tmp_path / "a.gz")
+    rows = packed([str(tmp_path / "a.gz")], tmp_path)
+    [(_, targets)] = evaluation_batches(rows, SIZES, batch_size=20, weighted=True)
+    assert (targets.numpy()[:, 6:8] == 0).all()

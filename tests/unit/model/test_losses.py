@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from heft.model.losses import EsmmPairLoss
+from heft.model.losses import PairLoss
 
 CLICKED = (1.0, 0.0)
 UNCLICKED = (0.0, 1.0)
@@ -26,7 +26,7 @@ def reference_losses(pairs: np.ndarray, logits: np.ndarray, cvr_weight: float) -
 
 
 def _loss(pairs: np.ndarray, logits: np.ndarray, cvr_weight: float = 1.0) -> np.ndarray:
-    values = EsmmPairLoss(cvr_weight).call(
+    values = PairLoss(cvr_weight).call(
         tf.constant(pairs, tf.float32), tf.constant(logits, tf.float32)
     )
     return np.asarray(values)
@@ -57,7 +57,7 @@ def test_extreme_logits_give_finite_losses_and_gradients(click: float, conversio
     logits = tf.Variable([[click, conversion]] * 3)
     pairs = tf.constant([[1.0, 0, 1, 0], [0, 1, 0, 1], [20, -19, 5, -4]])
     with tf.GradientTape() as tape:
-        loss = EsmmPairLoss().call(pairs, logits)
+        loss = PairLoss().call(pairs, logits)
     assert np.isfinite(loss.numpy()).all()
     assert np.isfinite(tape.gradient(loss, logits).numpy()).all()
     want = reference_losses(pairs.numpy(), logits.numpy(), 1.0)
@@ -74,14 +74,14 @@ def test_pairs_of_plain_labels_are_binary_cross_entropy_of_ctr_and_ctcvr() -> No
     want = float(entropy(click, ctr)) + float(entropy(conversion, ctr * cvr))
     pairs = np.stack([click, 1 - click, conversion, 1 - conversion], axis=1)
     # Through `__call__`, which takes the mean over the batch as `fit` does.
-    assert float(EsmmPairLoss()(pairs, logits)) == pytest.approx(want, rel=1e-5)
+    assert float(PairLoss()(pairs, logits)) == pytest.approx(want, rel=1e-5)
 
 
 def test_the_conversion_head_learns_from_unclicked_impressions() -> None:
     logits = tf.Variable([[0.3, -0.2], [0.3, -0.2]])
     pairs = tf.constant([[*CLICKED, *UNCLICKED], [*UNCLICKED, *UNCLICKED]])
     with tf.GradientTape() as tape:
-        loss = EsmmPairLoss().call(pairs, logits)
+        loss = PairLoss().call(pairs, logits)
     gradient = tape.gradient(loss, logits).numpy()
     ctr, cvr = 1 / (1 + np.exp([-0.3, 0.2]))
     want = ctr * cvr * (1 - cvr) / (1 - ctr * cvr)  # of −log(1 − pCTR·pCVR)

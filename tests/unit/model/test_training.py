@@ -11,13 +11,15 @@ from scipy.stats import spearmanr
 from heft import features as f
 from heft.errors import TrainingError
 from heft.examples import write_columns
-from heft.model.inputs import WEIGHT_COLUMNS, dataset
-from heft.model.losses import EsmmPairLoss
-from heft.model.network import build_core, build_training_model
+from heft.model.inputs import evaluation_batches, training_batches
+from heft.model.losses import PairLoss
+from heft.model.network import build_core
+from heft.model.packing import WEIGHT_COLUMNS, PackedRows
 from heft.model.settings import ModelSettings
-from heft.model.training import Trained, train
+from heft.model.training import Trained
+from heft.model.weighting import Weighting
 from heft.text.table import TextTable
-from tests.unit.model.conftest import SIZES, ClickLog
+from tests.unit.model.conftest import SIZES, ClickLog, core_inputs, fit, packed
 
 WriteLog = Callable[..., ClickLog]
 
@@ -34,20 +36,14 @@ def small(write_log: WriteLog) -> ClickLog:
     return write_log(700, seed=2, shards=3)
 
 
-def _train(
-    log: ClickLog, tune: ClickLog, table: TextTable, folder: Path, *, weighted: bool = True,
-    settings: ModelSettings = SETTINGS,
-) -> Trained:  # fmt: skip
-    return train(log.shards, tune.shards, table, SIZES, settings, weighted=weighted, log_dir=folder)
-
-
 @pytest.mark.parametrize("weighted", [True, False])
 def test_batches_hold_the_rows_in_order_with_the_pairs_asked_for(
-    small: ClickLog, weighted: bool
+    small: ClickLog, weighted: bool, tmp_path: Path
 ) -> None:
-    batches = list(dataset(small.shards, SIZES, batch_size=256, weighted=weighted))
-    assert [len(pairs) for _, pairs in batches] == [256, 256, 188]
-    pairs = np.concatenate([x.numpy() for _, x in batches])
+    rows = packed(small.shards, tmp_path)
+    batches = list(evaluation_batches(rows, SIZES, batch_size=256, weighted=weighted))
+    assert [len(targets) for _, targets in batches] == [256, 256, 188]
+    pairs = np.concatenate([x.numpy() for _, x in batches])[:, :4]
     click, conversion = small.columns[f.CLICK], small.columns[f.CONVERSION]
     want = np.stack([click, 1 - click, conversion, 1 - conversion], axis=1)
     if weighted:
@@ -63,43 +59,57 @@ def test_batches_hold_the_rows_in_order_with_the_pairs_asked_for(
         assert found.tolist() == small.columns[name].tolist()
 
 
-def test_shuffling_keeps_every_row_once_and_follows_the_seed(small: ClickLog) -> None:
-    def prices(seed: int) -> np.ndarray:
-        rows = dataset(small.shards, SIZES, batch_size=64, weighted=True, shuffle_seed=seed)
-        return np.concatenate([inputs["dense"].numpy()[:, -1] for inputs, _ in rows])
+def _epochs(rows: PackedRows, seed: int, epochs: range, mode: str = "loss") -> list[np.ndarray]:
+    """What each epoch holds, as (rows, 1 + 9): price and targets."""
+    batches = training_batches(
+        rows, SIZES, Weighting(mode, rows), batch_size=64, seed=seed, epochs=epochs
+    )
+    steps = -(-rows.rows // 64)
+    seen = [np.hstack([x["dense"].numpy()[:, -1:], y.numpy()]) for x, y in batches]
+    assert len(seen) == steps * len(epochs)
+    return [np.concatenate(seen[k : k + steps]) for k in range(0, len(seen), steps)]
 
-    first, again, other = prices(1), prices(1), prices(2)
-    assert first.tolist() == again.tolist() != other.tolist()
-    assert first.tolist() != small.columns["price_z"].tolist()
-    assert sorted(first) == sorted(other) == sorted(small.columns["price_z"])
+
+def test_an_epoch_holds_every_row_once_in_an_order_of_its_own(
+    small: ClickLog, tmp_path: Path
+) -> None:
+    rows = packed(small.shards, tmp_path)
+    first, second = _epochs(rows, 1, range(2))
+    [other] = _epochs(rows, 2, range(1))
+    logged = small.columns["price_z"].tolist()
+    orders = [x[:, 0].tolist() for x in (first, second, other)] + [logged]
+    for k, order in enumerate(orders):
+        assert sorted(order) == sorted(logged)
+        assert all(order != later for later in orders[k + 1 :])
+
+
+def test_training_can_go_on_from_any_epoch(small: ClickLog, tmp_path: Path) -> None:
+    rows = packed(small.shards, tmp_path)
+    for mode in ("loss", "sampling", "curriculum"):
+        all_at_once = _epochs(rows, 1, range(4), mode)
+        for begin in (1, 3):
+            for want, got in zip(
+                all_at_once[begin:], _epochs(rows, 1, range(begin, 4), mode), strict=True
+            ):
+                np.testing.assert_array_equal(got, want)
 
 
 def test_the_same_seed_trains_the_same_weights(
     small: ClickLog, table: TextTable, tmp_path: Path
 ) -> None:
     once = SETTINGS.model_copy(update={"epochs": 1})
-    first, again = (_train(small, small, table, tmp_path / x, settings=once) for x in "ab")
+    first, again = (fit(small.shards, small.shards, table, tmp_path / x, once) for x in "ab")
     for left, right in zip(first.core.get_weights(), again.core.get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
     assert first.history == again.history
     reseeded = once.model_copy(update={"seed": 9})
-    other = _train(small, small, table, tmp_path / "c", settings=reseeded)
+    other = fit(small.shards, small.shards, table, tmp_path / "c", reseeded)
     assert other.history != first.history
 
 
 def _attractiveness(trained: Trained, table: TextTable, log: ClickLog) -> np.ndarray:
     """The click logit of each row."""
-
-    def rows(matrix: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        return np.where((ids >= 0)[:, None], matrix[ids], 0).astype(np.float32)
-
-    inputs = {
-        "query_vector": rows(table.queries, log.columns[f.QUERY_ID]),
-        "title_vector": rows(table.titles, log.columns[f.TITLE_ID]),
-        "dense": np.stack([log.columns[name] for name in SIZES.dense], axis=1),
-        "brand_id": log.columns["brand_id"],
-    }
-    return trained.core(inputs, training=False).numpy()[:, 0]
+    return trained.core(core_inputs(table, log), training=False).numpy()[:, 0]
 
 
 def test_weights_undo_position_bias_and_the_control_does_not(
@@ -109,7 +119,8 @@ def test_weights_undo_position_bias_and_the_control_does_not(
     tune = write_log(2_000, seed=4)
     agreement, slope = {}, {}
     for weighted in (True, False):
-        trained = _train(log, tune, table, tmp_path / str(weighted), weighted=weighted)
+        folder = tmp_path / str(weighted)
+        trained = fit(log.shards, tune.shards, table, folder, SETTINGS, weighted=weighted)
         logit = _attractiveness(trained, table, judged)
         agreement[weighted] = spearmanr(logit, judged.attractiveness).statistic
         slope[weighted] = np.polyfit(judged.columns["lexical_title_length"], logit, 1)[0]
@@ -124,56 +135,63 @@ def test_weights_undo_position_bias_and_the_control_does_not(
 def test_every_epoch_is_reported_and_the_best_one_kept(
     small: ClickLog, write_log: WriteLog, table: TextTable, tmp_path: Path
 ) -> None:
-    seen: list[int] = []
     tune = write_log(500, seed=5, shards=1)
     # Far too fast a learner: it gets worse on the tune split soon.
     settings = SETTINGS.model_copy(update={"epochs": 20, "learning_rate": 0.1, "patience": 2})
-    trained = train(
-        small.shards, tune.shards, table, SIZES, settings, weighted=True, log_dir=tmp_path,
-        on_epoch=lambda epoch, logs: seen.append(epoch),
-    )  # fmt: skip
+    trained = fit(small.shards, tune.shards, table, tmp_path, settings)
     losses = trained.history["val_loss"]
-    assert seen == list(range(1, len(losses) + 1))
     assert len(losses) == np.argmin(losses) + 1 + settings.patience < settings.epochs
-    [(inputs, pairs)] = dataset(tune.shards, SIZES, batch_size=500, weighted=True)
-    model = build_training_model(table, trained.core)
-    penalty = sum(float(x) for x in model.losses)
-    kept = float(EsmmPairLoss()(pairs, model(inputs, training=False))) + penalty
+    [(inputs, targets)] = evaluation_batches(
+        packed(tune.shards, tmp_path / "again"), SIZES, batch_size=500, weighted=True
+    )
+    penalty = sum(float(x) for x in trained.model.losses)
+    kept = float(PairLoss()(targets, trained.model(inputs, training=False))) + penalty
     assert kept == pytest.approx(min(losses), rel=1e-4)
     assert list(tmp_path.rglob("*tfevents*"))
 
 
-@pytest.mark.parametrize(("where", "bad"), [("train", float("nan")), ("tune", float("inf"))])
-def test_a_weight_that_is_no_number_stops_training_with_what_to_change(
-    small: ClickLog, table: TextTable, tmp_path: Path, where: str, bad: float
-) -> None:
-    spoilt = tmp_path / "spoilt.gz"
-    records = list(tf.data.TFRecordDataset(small.shards[0], "GZIP").as_numpy_iterator())
+def _spoilt(log: ClickLog, path: Path, column: str, value: float) -> list[str]:
+    """The first shard of `log` with one value changed."""
+    records = list(tf.data.TFRecordDataset(log.shards[0], "GZIP").as_numpy_iterator())
     example = tf.train.Example.FromString(records[5])
-    example.features.feature[f.positive_weight(f.CTR)].float_list.value[:] = [bad]
+    example.features.feature[column].float_list.value[:] = [value]
     records[5] = example.SerializeToString()
-    with tf.io.TFRecordWriter(str(spoilt), "GZIP") as writer:
+    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
         for record in records:
             writer.write(record)
-    bad_log = ClickLog({}, small.attractiveness, [str(spoilt)])
-    logs = {"train": small, "tune": small} | {where: bad_log}
-    settings = SETTINGS.model_copy(update={"epochs": 1})
-    with pytest.raises(
-        TrainingError, match=r"^loss=(nan|inf|-inf) after 1 epochs.*learning_rate=0.01"
-    ):
-        _train(logs["train"], logs["tune"], table, tmp_path / "log", settings=settings)
+    return [str(path)]
 
 
-@pytest.mark.parametrize("where", ["train", "tune"])
-def test_an_empty_split_stops_training(
-    small: ClickLog, table: TextTable, tmp_path: Path, where: str
+@pytest.mark.parametrize("column", [f.positive_weight(f.CTR), "price_z"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_value_that_is_no_number_is_named_before_training(
+    small: ClickLog, tmp_path: Path, column: str, bad: float
 ) -> None:
+    spoilt = _spoilt(small, tmp_path / "spoilt.gz", column, bad)
+    with pytest.raises(TrainingError, match=rf"^{column}=(nan|inf) in row 6 of .*spoilt.gz"):
+        packed(spoilt, tmp_path)
+
+
+def test_a_loss_that_overflows_names_the_step_the_value_and_what_to_change(
+    small: ClickLog, table: TextTable, tmp_path: Path
+) -> None:
+    spoilt = _spoilt(small, tmp_path / "spoilt.gz", f.positive_weight(f.CTR), 3e38)
+    once = SETTINGS.model_copy(update={"epochs": 1})
+    with pytest.raises(
+        TrainingError,
+        match=r"step \d+ of epoch 1, where ctr_positive_weight=3e\+38 is .*no epoch was whole",
+    ):
+        fit(spoilt, small.shards, table, tmp_path / "train", once)
+    with pytest.raises(TrainingError, match=r"in tune after epoch 1 .*learning_rate=0.01"):
+        fit(small.shards, spoilt, table, tmp_path / "tune", once)
+
+
+@pytest.mark.parametrize("split", ["train", "tune"])
+def test_an_empty_split_stops_training(small: ClickLog, tmp_path: Path, split: str) -> None:
     empty = tmp_path / "weighted-00000-of-00001.gz"
     write_columns({name: values[:0] for name, values in small.columns.items()}, empty)
-    nothing = ClickLog({}, small.attractiveness, [str(empty)])
-    logs = {"train": small, "tune": small} | {where: nothing}
-    with pytest.raises(TrainingError, match=f"{where}.*no rows"):
-        _train(logs["train"], logs["tune"], table, tmp_path / "log")
+    with pytest.raises(TrainingError, match=f"{split}.*no rows"):
+        packed([str(empty)], tmp_path, split)
 
 
 def test_an_untrained_network_predicts_the_base_rates(table: TextTable) -> None:

@@ -1,0 +1,154 @@
+"""Training rows as blocks of fixed width: parsed once, read many times.
+
+A tf.Example costs far more to inflate and parse than a step of the network on
+it, and each row is read once per epoch, by the weighted model and by the
+control. So the columns of the model are written once more, as TFRecords that
+each hold a block of rows: 32-bit words, row by row, integers and floats alike.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from heft import features as f
+from heft.errors import TrainingError
+from heft.examples import Feature, iterate_columns
+
+__all__ = ["BLOCK_ROWS", "WEIGHT_COLUMNS", "Layout", "PackedRows", "pack"]
+
+BLOCK_ROWS = 1024
+_FILE_BLOCKS = 64
+
+WEIGHT_COLUMNS = tuple(
+    column(task) for task in f.TASKS for column in (f.positive_weight, f.negative_weight)
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which column stands where in a packed row.
+
+    Attributes:
+        integers: ids, labels and the position; the first words of a row.
+        floats: dense inputs, weights and the time of observation; the rest.
+    """
+
+    integers: tuple[str, ...]
+    floats: tuple[str, ...]
+
+    @classmethod
+    def of(cls, categorical: Sequence[str], dense: Sequence[str]) -> "Layout":
+        """The layout for a model with these inputs."""
+        labels = (f.CLICK, f.CONVERSION, f.POSITION)
+        integers = (f.QUERY_ID, f.TITLE_ID, *categorical, *labels)
+        return cls(integers, (*dense, *WEIGHT_COLUMNS, f.OBSERVATION))
+
+    @property
+    def width(self) -> int:
+        """Words per row."""
+        return len(self.integers) + len(self.floats)
+
+    def features(self) -> list[Feature]:
+        """What is read; position and observation may be absent, as in foreign examples."""
+        known = {f.POSITION: 0, f.OBSERVATION: 0.0}
+        return [Feature(name, int, known.get(name)) for name in self.integers] + [
+            Feature(name, float, known.get(name)) for name in self.floats
+        ]
+
+    def words(self, columns: dict[str, np.ndarray]) -> np.ndarray:
+        """(rows, width) int32; floats keep their bits."""
+        rows = np.empty((len(columns[self.integers[0]]), self.width), np.int32)
+        for k, name in enumerate(self.integers):
+            rows[:, k] = columns[name]
+        floats = rows.view(np.float32)
+        for k, name in enumerate(self.floats, len(self.integers)):
+            floats[:, k] = columns[name]
+        return rows
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """Packed rows of one split, and their totals.
+
+    Attributes:
+        paths: TFRecords of blocks.
+        layout: of a row.
+        rows: in all.
+        clicks, conversions: labels of 1.
+        mass, root_mass: Σm and Σ√m over rows, m half the sum of the absolute weights
+            of both pairs: what sampling is proportional to.
+    """
+
+    paths: tuple[str, ...]
+    layout: Layout
+    rows: int
+    clicks: int
+    conversions: int
+    mass: float
+    root_mass: float
+
+
+def pack(paths: Sequence[str], layout: Layout, folder: str | Path, split: str) -> PackedRows:
+    """Writes the rows of `paths` as blocks into `folder`, in their order.
+
+    Args:
+        paths: TFRecord shards that ImportanceEstimator wrote.
+        layout: the columns to keep.
+        folder: made if need be; some 4 · `layout.width` bytes per row.
+        split: its name, for messages.
+
+    Raises:
+        TrainingError: there is no row, or a value is not a finite number.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    files: list[str] = []
+    totals = dict.fromkeys(("rows", "clicks", "conversions", "mass", "root_mass"), 0.0)
+    for path in paths:
+        begun = 0
+        blocks = iterate_columns([path], layout.features(), batch_size=BLOCK_ROWS * _FILE_BLOCKS)
+        for columns in blocks:
+            _check_finite(columns, layout, path, begun)
+            rows = layout.words(columns)
+            begun += len(rows)
+            files.append(f"{folder}/{split}-{len(files):06d}.blocks")
+            _write(rows, files[-1])
+            _add(totals, columns)
+    if not totals["rows"]:
+        raise TrainingError(
+            f"the {split} split holds no rows: expected some in {', '.join(paths) or 'no shard'}; "
+            "log more requests, or change logs.splits"
+        )
+    counts = {name: int(totals[name]) for name in ("rows", "clicks", "conversions")}
+    return PackedRows(
+        tuple(files), layout, mass=totals["mass"], root_mass=totals["root_mass"], **counts
+    )
+
+
+def _write(rows: np.ndarray, path: str) -> None:
+    with tf.io.TFRecordWriter(path) as writer:
+        for start in range(0, len(rows), BLOCK_ROWS):
+            writer.write(rows[start : start + BLOCK_ROWS].tobytes())
+
+
+def _add(totals: dict[str, float], columns: dict[str, np.ndarray]) -> None:
+    weights = np.stack([columns[name] for name in WEIGHT_COLUMNS]).astype(np.float64)
+    mass = np.abs(weights).sum(axis=0) / 2
+    totals["rows"] += len(mass)
+    totals["clicks"] += int(columns[f.CLICK].sum())
+    totals["conversions"] += int(columns[f.CONVERSION].sum())
+    totals["mass"] += float(mass.sum())
+    totals["root_mass"] += float(np.sqrt(mass).sum())
+
+
+def _check_finite(columns: dict[str, np.ndarray], layout: Layout, path: str, begun: int) -> None:
+    for name in layout.floats:
+        bad = np.flatnonzero(~np.isfinite(columns[name]))
+        if len(bad):
+            raise TrainingError(
+                f"{name}={columns[name][bad[0]]} in row {begun + bad[0] + 1} of {path} and "
+                f"{len(bad) - 1} more: expected a finite number; a weight of this kind comes from "
+                "the estimators under importance, any other column from Transform"
+            )
