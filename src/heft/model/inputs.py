@@ -21,9 +21,9 @@ _OLD = 16.0  # log of some 100 days in seconds
 Batch = tuple[dict[str, tf.Tensor], tf.Tensor]
 
 
-def steps_per_epoch(rows: int, batch_size: int) -> int:
-    """Batches of one epoch; the last may be smaller."""
-    return -(-rows // batch_size)
+def steps_per_epoch(rows: int, batch_size: int, even: bool = False) -> int:
+    """Batches of one epoch; the last may be smaller, or is left out if all have to be `even`."""
+    return rows // batch_size if even else -(-rows // batch_size)
 
 
 def training_batches(
@@ -35,18 +35,21 @@ def training_batches(
     seed: int,
     epochs: range,
     positions: bool = False,
+    even: bool = False,
 ) -> tf.data.Dataset:
     """(inputs, targets) batches, `steps_per_epoch` for each of `epochs`, one after another.
 
     What an epoch holds follows from the seed and its number alone, so that training
     can go on from any of them. Files, blocks and then the rows of some 65,000 are
     shuffled; no more than that is in memory. With `positions` they are one input more.
+    Several devices need `even` batches: tf.distribute would carry the rest of an epoch over
+    into the next.
 
     Returns:
         Inputs as of `build_training_model`; targets (batch, `targets.WIDTH`) float32 with
         the pairs of `weighting`.
     """
-    steps = steps_per_epoch(packed.rows, batch_size)
+    steps = steps_per_epoch(packed.rows, batch_size, even)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         windows = _windows(packed, seed + 1009 * epoch)
@@ -61,7 +64,7 @@ def training_batches(
         return batches.map(finish, num_parallel_calls=2)
 
     numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
-    return _sharded_by_row(numbers.flat_map(one_epoch).prefetch(4))
+    return _finished(numbers.flat_map(one_epoch), steps * len(epochs))
 
 
 def evaluation_batches(
@@ -80,7 +83,8 @@ def evaluation_batches(
         return inputs, _with_pairs(targets, weighting.pairs(targets, tf.constant(0.0)))
 
     rows = tf.data.TFRecordDataset(list(packed.paths)).map(_decode(packed)).rebatch(batch_size)
-    return _sharded_by_row(rows.map(finish, num_parallel_calls=2).prefetch(4))
+    batches = rows.map(finish, num_parallel_calls=2)
+    return _finished(batches, steps_per_epoch(packed.rows, batch_size))
 
 
 def _windows(packed: PackedRows, seed: tf.Tensor) -> tf.data.Dataset:
@@ -168,8 +172,9 @@ def _with_pairs(targets: tf.Tensor, pairs: tf.Tensor) -> tf.Tensor:
     return tf.concat([pairs, targets[:, t.CLICK :]], axis=1)
 
 
-def _sharded_by_row(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Several workers each take their part of every batch, so that theirs add up to one's."""
+def _finished(batches: tf.data.Dataset, count: int) -> tf.data.Dataset:
+    """Read ahead and counted; several workers each take their part of every batch."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return batches.with_options(options)
+    counted = batches.apply(tf.data.experimental.assert_cardinality(count))
+    return counted.prefetch(4).with_options(options)

@@ -1,10 +1,12 @@
 """On which devices to train."""
 
+import os
+
 import tensorflow as tf
 
 from heft.errors import ConfigError
 
-__all__ = ["training_strategy"]
+__all__ = ["is_chief", "training_strategy"]
 
 
 def training_strategy(name: str) -> tf.distribute.Strategy:
@@ -18,11 +20,15 @@ def training_strategy(name: str) -> tf.distribute.Strategy:
     | `multi_worker` | those of all workers in the environment's `TF_CONFIG` |
     | `tpu` | the TPU of this virtual machine |
 
-    Each device takes its part of a batch, so that a step is the same on any number.
+    Each device takes its part of a batch, so that a step is the same on any number. For
+    `multi_worker` this must be the first thing that a process asks of TensorFlow.
 
     Raises:
-        ConfigError: an unknown name, or `tpu` where there is none.
+        ConfigError: an unknown name, no `TF_CONFIG`, TensorFlow was in use before, or
+            `tpu` where there is none.
     """
+    if name == "multi_worker":
+        return _multi_worker()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "default":
         return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
@@ -30,13 +36,36 @@ def training_strategy(name: str) -> tf.distribute.Strategy:
         return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
-    if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "tpu":
         return _tpu()
     raise ConfigError(
         f"strategy={name!r}: expected one of default, one_device, mirrored, multi_worker, tpu"
     )
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one of all workers that writes what training makes."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.cluster_spec().as_dict():
+        return True
+    if "chief" in resolver.cluster_spec().as_dict():
+        return bool(resolver.task_type == "chief")
+    return bool(resolver.task_type == "worker" and resolver.task_id == 0)
+
+
+def _multi_worker() -> tf.distribute.Strategy:
+    if "TF_CONFIG" not in os.environ:
+        raise ConfigError(
+            "strategy='multi_worker' without TF_CONFIG in the environment: expected the "
+            "addresses of all workers there and the index of this one"
+        )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"strategy='multi_worker': {error}; expected a process that has not used TensorFlow "
+            "before, so start each worker on its own and not behind other components"
+        ) from error
 
 
 def _tpu() -> tf.distribute.Strategy:

@@ -15,6 +15,7 @@ from heft.model.checkpoints import Checkpoints
 from heft.model.inputs import evaluation_batches, steps_per_epoch, training_batches
 from heft.model.learned import LearnedWeightsModel
 from heft.model.losses import PairLoss
+from heft.model.multi_worker import MultiWorkerModel
 from heft.model.network import InputSizes, build_core, build_training_model
 from heft.model.packing import WEIGHT_COLUMNS, PackedRows
 from heft.model.progress import Progress
@@ -82,6 +83,7 @@ def train(
     *,
     weighted: bool,
     clicks: Sequence[Sequence[float]] = _NATURAL,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Trained:
     """Fits one model; the same seed and settings give the same weights.
 
@@ -93,18 +95,22 @@ def train(
         watch: logs, and the state to go on from.
         weighted: on the weight pairs, or as control on (y, 1 − y).
         clicks: slope and offset of the click rate by position, for ESCM².
+        strategy: made before, as `multi_worker` has to be; that of the settings otherwise.
 
     Raises:
         TrainingError: the loss became NaN or infinite.
         ConfigError: settings that do not go together.
     """
-    plan = _Plan.of(rows, sizes, settings, "weighted" if weighted else "control")
+    mode = settings.weights if weighted else "none"
+    plan = _Plan.of(rows, sizes, settings, mode, strategy or training_strategy(settings.strategy))
     keras.utils.set_random_seed(settings.seed)
     with plan.strategy.scope():
         core = build_core(table, sizes, settings)
         model = build_training_model(table, core, settings)
         if plan.learned:
             model = LearnedWeightsModel.over(model, settings)
+        elif isinstance(plan.strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            model = MultiWorkerModel(model.input, model.output, name=model.name)
         _compile(model, settings, clicks)
     folder = watch.resume_dir or Path(watch.log_dir) / "checkpoints"
     checkpoints = Checkpoints(folder, settings.patience, begin_anew=watch.resume_dir is None)
@@ -114,10 +120,10 @@ def train(
         model.teacher.listen(plan.clean_batches(begin))
     batches = plan.batches(begin)
     progress = Progress(watch.name, rows.train.rows, plan.steps, settings.epochs)
-    board = keras.callbacks.TensorBoard(str(watch.log_dir))
+    board = keras.callbacks.TensorBoard(str(watch.log_dir), write_graph=False)
     if not checkpoints.finished and begin < settings.epochs:
         model.fit(
-            batches, validation_data=plan.tune_batches(), verbose=0,
+            batches, validation_data=plan.tune_batches(), verbose=0, shuffle=False,
             initial_epoch=begin, epochs=settings.epochs, steps_per_epoch=plan.steps,
             callbacks=[progress, board, checkpoints, *watch.callbacks],
         )  # fmt: skip
@@ -147,15 +153,20 @@ class _Plan:
 
     @classmethod
     def of(
-        cls, rows: TrainingRows, sizes: InputSizes, settings: ModelSettings, name: str
+        cls,
+        rows: TrainingRows,
+        sizes: InputSizes,
+        settings: ModelSettings,
+        mode: str,
+        strategy: tf.distribute.Strategy,
     ) -> "_Plan":
-        mode = settings.weights if name == "weighted" else "none"
-        smallest = max(rows.train.rows // _STEPS_PER_EPOCH, _SMALLEST_BATCH)
-        strategy = training_strategy(settings.strategy)
-        plan = cls(rows, sizes, settings, mode, min(settings.batch_size, smallest), strategy)
-        if plan.learned and strategy.num_replicas_in_sync > 1:
+        most = max(rows.train.rows // _STEPS_PER_EPOCH, _SMALLEST_BATCH)
+        size = min(settings.batch_size, most, rows.train.rows)
+        devices = strategy.num_replicas_in_sync
+        plan = cls(rows, sizes, settings, mode, max(size // devices, 1) * devices, strategy)
+        if plan.learned and devices > 1:
             raise ConfigError(
-                f"weights='learned' on {strategy.num_replicas_in_sync} devices: expected one; "
+                f"weights='learned' on {devices} devices: expected one; "
                 "choose strategy: one_device, or weights: loss"
             )
         return plan
@@ -166,7 +177,11 @@ class _Plan:
 
     @property
     def steps(self) -> int:
-        return steps_per_epoch(self.rows.train.rows, self.batch_size)
+        return steps_per_epoch(self.rows.train.rows, self.batch_size, self.even)
+
+    @property
+    def even(self) -> bool:
+        return self.strategy.num_replicas_in_sync > 1
 
     @property
     def positions(self) -> bool:
@@ -178,7 +193,7 @@ class _Plan:
         return training_batches(
             self.rows.train, self.sizes, weighting, batch_size=self.batch_size,
             seed=self.settings.seed, epochs=range(begin, self.settings.epochs),
-            positions=self.positions,
+            positions=self.positions, even=self.even,
         )  # fmt: skip
 
     def clean_batches(self, begin: int) -> tf.data.Dataset:

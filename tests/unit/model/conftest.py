@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from heft import features as f
 from heft.examples import write_columns
@@ -120,12 +121,12 @@ def packed(shards: list[str], folder: Path, split: str = "train") -> PackedRows:
 
 def fit(
     log: list[str], tune: list[str], table: TextTable, folder: Path, settings: ModelSettings,
-    *, weighted: bool = True, **watch: Any,
+    *, weighted: bool = True, strategy: tf.distribute.Strategy | None = None, **watch: Any,
 ) -> Trained:  # fmt: skip
     """Trains on the shards `log`, watched by `tune`, with everything under `folder`."""
     rows = TrainingRows(packed(log, folder / "rows"), packed(tune, folder / "rows", "tune"))
     watched = Watch(log_dir=folder / "log", **watch)
-    return train(rows, table, SIZES, settings, watched, weighted=weighted)
+    return train(rows, table, SIZES, settings, watched, weighted=weighted, strategy=strategy)
 
 
 def core_inputs(table: TextTable, log: ClickLog) -> dict[str, np.ndarray]:
