@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from heft import features as f
 from heft.model.network import InputSizes
+from heft.model.rates import Rates
 from heft.text.encoder import TextEncoder
 from heft.text.table import TextTable
 from heft.transform import TransformSettings
@@ -34,10 +34,7 @@ class ServedModel(tf.Module):
         transform: Transform's layer.
         raw_spec: the parsing spec of the columns that it takes.
         sizes: the columns the network reads.
-        clicks: (positions, 2) slope and offset of the click rate in attractiveness,
-            by position; `[[1, 0]]` for a control, whose click head already holds the
-            average position.
-        reference_position: used where no position is given.
+        rates: from logits and positions to what is answered.
     """
 
     def __init__(
@@ -48,8 +45,7 @@ class ServedModel(tf.Module):
         transform: Callable[[Tensors], Tensors],
         raw_spec: dict[str, Any],
         sizes: InputSizes,
-        clicks: np.ndarray,
-        reference_position: int,
+        rates: Rates,
     ) -> None:
         super().__init__()
         self.core = core
@@ -63,8 +59,7 @@ class ServedModel(tf.Module):
         self.sizes = sizes
         self.queries = tf.Variable(table.queries, trainable=False, name="queries")
         self.titles = tf.Variable(table.titles, trainable=False, name="titles")
-        self.clicks = tf.constant(clicks, tf.float32)
-        self.reference_position = reference_position
+        self.rates = rates
 
     def predict(self, columns: Tensors, position: tf.Tensor | None = None) -> Tensors:
         """Predictions for raw columns (batch,); `position` (batch,) int64, 0 where unknown."""
@@ -76,22 +71,7 @@ class ServedModel(tf.Module):
             "dense": tf.stack([columns[name] for name in self.sizes.dense], axis=1),
         }
         inputs |= {name: columns[name] for name in self.sizes.categorical}
-        logits = self.core(inputs, training=False)
-        click, conversion = logits[:, 0], logits[:, 1]
-        slope, offset = self._line(position)
-        ctr = tf.clip_by_value(slope * tf.sigmoid(click) + offset, 0.0, 1.0)
-        cvr = tf.sigmoid(conversion)
-        return {f.CTR: ctr, f.CVR: cvr, f.CTCVR: ctr * cvr}
-
-    def _line(self, position: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Slope and offset of each position, or of the reference, (batch,) or ()."""
-        last = int(self.clicks.shape[0])
-        reference = self.clicks[min(self.reference_position, last) - 1]
-        if position is None:
-            return reference[0], reference[1]
-        at = tf.gather(self.clicks, tf.clip_by_value(position, 1, last) - 1)
-        at = tf.where((position > 0)[:, None], at, reference)
-        return at[:, 0], at[:, 1]
+        return self.rates.tensors(self.core(inputs, training=False), position)
 
     def _vectors(self, text: tf.Tensor, ids: tf.Tensor, table: tf.Variable) -> tf.Tensor:
         """Table rows for known texts; BERT for the others, each distinct one once."""

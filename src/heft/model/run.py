@@ -4,8 +4,9 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_transform as tft
@@ -13,18 +14,23 @@ import tensorflow_transform as tft
 from heft import features as f
 from heft.errors import TrainingError
 from heft.importance.estimate import SUMMARY_FILE
+from heft.model import targets as t
+from heft.model.architectures import MODEL_TASKS
+from heft.model.calibration import Calibration, fit_calibration
 from heft.model.export import ServedModel, export
-from heft.model.network import InputSizes
-from heft.model.packing import Layout, pack
+from heft.model.inputs import evaluation_batches
+from heft.model.network import POSITION_BIAS, InputSizes
+from heft.model.packing import Layout, PackedRows, pack
+from heft.model.rates import Rates
 from heft.model.settings import ModelSettings
-from heft.model.training import TrainingRows, Watch, train
+from heft.model.training import Trained, TrainingRows, Watch, train
 from heft.text.encoder import load_encoder
 from heft.text.table import TextTable
 from heft.transform import TransformSettings
 
-__all__ = ["HISTORY_FILE", "TrainingRun", "train_and_export"]
+__all__ = ["CALIBRATION_FILE", "HISTORY_FILE", "TrainingRun", "calibrated", "train_and_export"]
 
-HISTORY_FILE = "history.json"
+HISTORY_FILE, CALIBRATION_FILE = "history.json", "calibration.json"
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class TrainingRun:
         transform_uri, embeddings_uri, importance_uri: artifacts of earlier nodes.
         model_dir: the served SavedModel goes here.
         control_dir: the control's SavedModel; untouched where there is no control.
-        log_dir: TensorBoard logs and `history.json`.
+        log_dir: TensorBoard logs, `history.json` and `calibration.json`.
         resume_dir: where a run that is started again finds how far it was.
     """
 
@@ -67,10 +73,12 @@ def train_and_export(
     lines = np.array([clicks["slope"], clicks["offset"]], np.float32).T
     encoder = load_encoder(table.settings)
     layer = transform_output.transform_features_layer()
-    histories = {}
-    models = {"weighted": (run.model_dir, lines)}
+    histories, calibrations = {}, {}
+    # An additive bias and the control's average position take the place of the click model.
+    flat = np.array([[1, 0]], np.float32)
+    models = {"weighted": (run.model_dir, flat if settings.position == "additive" else lines)}
     if settings.control:
-        models["control"] = (run.control_dir, np.array([[1, 0]], np.float32))
+        models["control"] = (run.control_dir, flat)
     with tempfile.TemporaryDirectory(prefix="heft-rows-") as folder:
         rows = _pack(run, sizes, folder)
         sizes = sizes.with_rates(rows.train)
@@ -84,7 +92,9 @@ def train_and_export(
                 weighted=name == "weighted",
                 clicks=line.tolist(),
             )
+            rates = calibrated(trained, rows.tune, sizes, settings, line)
             histories[name] = trained.history
+            calibrations[name] = rates.calibration.to_json()
             served = ServedModel(
                 trained.core,
                 encoder,
@@ -92,13 +102,50 @@ def train_and_export(
                 layer,
                 transform_output.raw_feature_spec(),
                 sizes,
-                line,
-                settings.reference_position,
+                rates,
             )
             export(served, transform_settings, path)
-    (Path(run.log_dir) / HISTORY_FILE).write_text(json.dumps(histories, indent=1))
+    _write(run, HISTORY_FILE, histories)
+    _write(run, CALIBRATION_FILE, calibrations)
     if run.resume_dir:
         shutil.rmtree(run.resume_dir, ignore_errors=True)
+
+
+def calibrated(
+    trained: Trained,
+    tune: PackedRows,
+    sizes: InputSizes,
+    settings: ModelSettings,
+    clicks: np.ndarray,
+) -> Rates:
+    """What the model answers, calibrated on the rows of `tune` and their positions.
+
+    Args:
+        trained: a model.
+        tune: packed rows with positions and labels.
+        sizes, settings: of the model.
+        clicks: (positions, 2) slope and offset of the click rate.
+    """
+    additive = settings.position == "additive"
+    bias = trained.model.get_layer(POSITION_BIAS).get_weights()[0] if additive else None
+    rates = Rates(clicks, settings.reference_position, position_bias=bias)
+    if settings.calibration == "none":
+        return rates
+    if settings.negative_rate < 1:
+        said = "tune holds a share of the negatives alone; the logit makes up for it"
+        return replace(rates, calibration=Calibration(reasons=dict.fromkeys(MODEL_TASKS, said)))
+    batches = evaluation_batches(tune, sizes, batch_size=8192, weighted=False, positions=additive)
+    seen = [(trained.model(x, training=False).numpy(), y.numpy()) for x, y in batches]
+    logits, targets = (np.concatenate(part) for part in zip(*seen, strict=True))
+    lines = rates.lines(targets[:, t.POSITION].astype(np.int64))
+    fitted = fit_calibration(
+        settings.calibration, logits, lines, targets[:, t.CLICK], targets[:, t.CONVERSION]
+    )
+    return replace(rates, calibration=fitted)
+
+
+def _write(run: TrainingRun, name: str, facts: dict[str, Any]) -> None:
+    (Path(run.log_dir) / name).write_text(json.dumps(facts, indent=1))
 
 
 def input_sizes(output: tft.TFTransformOutput, settings: TransformSettings) -> InputSizes:

@@ -42,6 +42,7 @@ class ModelSettings(Settings):
         weights: how the pairs are used; see `heft.model.weighting`.
         curriculum_epochs: over which `curriculum` goes from labels to pairs.
         meta_every: steps between two of the weight net, with `learned`.
+        calibration: of the rates on the tune split, after training.
         reference_position: where `ctr` is predicted if no position is given.
         control: train the same model without weights beside it.
         precision: `mixed` computes in 16 bits and keeps weights in 32.
@@ -71,6 +72,7 @@ class ModelSettings(Settings):
     weights: Literal["loss", "sampling", "both", "curriculum", "formula_4_2", "learned"] = "loss"
     curriculum_epochs: float = Field(2.0, gt=0)
     meta_every: int = Field(2, ge=1)
+    calibration: Literal["none", "platt", "isotonic"] = "platt"
     reference_position: int = Field(1, ge=1)
     control: bool = True
     precision: Literal["float32", "mixed"] = "float32"

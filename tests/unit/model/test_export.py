@@ -15,6 +15,7 @@ from heft.errors import InputError
 from heft.model.export import ServedModel, export
 from heft.model.network import InputSizes, build_core
 from heft.model.predict import predict_columns, pushed_model
+from heft.model.rates import Rates
 from heft.model.settings import ModelSettings
 from heft.text.build import build_table
 from heft.text.encoder import TextEncoder, load_encoder
@@ -84,7 +85,7 @@ def path(
     graph = shop_graph()
     served = ServedModel(
         core, encoder, table, graph.transform_features_layer(), graph.raw_feature_spec(), sizes,
-        CLICKS, 2,
+        Rates(CLICKS, 2),
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("export") / "1"
     export(served, SETTINGS, folder)
