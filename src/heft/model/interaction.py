@@ -16,7 +16,7 @@ class TableLookup(keras.layers.Layer):
     """Rows of a fixed embedding table; ids outside it (out of vocabulary) give zeros."""
 
     def __init__(self, table: np.ndarray, **kwargs: object) -> None:
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(trainable=False, dtype="float32", **kwargs)
         self._initial = table
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -45,7 +45,7 @@ class TextInteraction(keras.layers.Layer):
     """
 
     def __init__(self, projections: dict[str, "Projection"], **kwargs: object) -> None:
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(trainable=False, dtype="float32", **kwargs)
         self._projections = {k: p for k, p in projections.items() if len(p.components)}
 
     @classmethod

@@ -60,7 +60,9 @@ def build_core(table: TextTable, sizes: InputSizes, settings: ModelSettings) -> 
     dense = keras.Input((len(sizes.dense),), name="dense")
     inputs = {"query_vector": query, "title_vector": title, "dense": dense}
     parts = [TextInteraction.from_reduction(table.reduction)([query, title]), dense]
-    normalised = layers.BatchNormalization(momentum=0.9, name="scale")(layers.Concatenate()(parts))
+    normalised = layers.BatchNormalization(momentum=0.9, dtype="float32", name="scale")(
+        layers.Concatenate(dtype="float32")(parts)
+    )
     embedded = []
     for name, rows in sizes.categorical.items():
         inputs[name] = keras.Input((), dtype="int64", name=name)

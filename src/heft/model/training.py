@@ -18,6 +18,7 @@ from heft.model.losses import PairLoss
 from heft.model.multi_worker import MultiWorkerModel
 from heft.model.network import InputSizes, build_core, build_training_model
 from heft.model.packing import WEIGHT_COLUMNS, PackedRows
+from heft.model.precision import computing_in
 from heft.model.progress import Progress
 from heft.model.settings import ModelSettings
 from heft.model.strategy import training_strategy
@@ -105,7 +106,8 @@ def train(
     plan = _Plan.of(rows, sizes, settings, mode, strategy or training_strategy(settings.strategy))
     keras.utils.set_random_seed(settings.seed)
     with plan.strategy.scope():
-        core = build_core(table, sizes, settings)
+        with computing_in(settings.precision):
+            core = build_core(table, sizes, settings)
         model = build_training_model(table, core, settings)
         if plan.learned:
             model = LearnedWeightsModel.over(model, settings)
@@ -215,11 +217,7 @@ class _Plan:
 def _compile(
     model: keras.Model, settings: ModelSettings, clicks: Sequence[Sequence[float]]
 ) -> None:
-    optimizer: keras.Optimizer = keras.optimizers.Adam(
-        settings.learning_rate, clipnorm=settings.clip_norm
-    )
-    if settings.precision == "mixed":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer = keras.optimizers.Adam(settings.learning_rate, clipnorm=settings.clip_norm)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer, loss=PairLoss.of(settings, clicks), jit_compile=settings.jit)
 

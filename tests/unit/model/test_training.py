@@ -203,3 +203,38 @@ def test_an_untrained_network_predicts_the_base_rates(table: TextTable) -> None:
     rates = 1 / (1 + np.exp(-core(inputs).numpy()))
     assert rates[:, 0] == pytest.approx(SIZES.click_rate, rel=1e-4)
     assert rates[:, 0] * rates[:, 1] == pytest.approx(SIZES.conversion_rate, rel=1e-4)
+
+
+def test_fewer_bits_and_compiled_steps_train_about_the_same(
+    small: ClickLog, table: TextTable, tmp_path: Path
+) -> None:
+    losses = {}
+    for name, change in {
+        "plain": {},
+        "mixed": {"precision": "mixed"},
+        "jit": {"jit": True},
+    }.items():
+        settings = SETTINGS.model_copy(update=change)
+        trained = fit(small.shards, small.shards, table, tmp_path / name, settings)
+        losses[name] = trained.history["val_loss"]
+        computed = {layer.compute_dtype for layer in trained.core.layers if "click_0" in layer.name}
+        assert computed == {"bfloat16" if name == "mixed" else "float32"}
+    np.testing.assert_allclose(losses["mixed"], losses["plain"], rtol=0.02)
+    np.testing.assert_allclose(losses["jit"], losses["plain"], rtol=1e-4)
+
+
+def test_an_additive_bias_takes_the_position_out_of_attractiveness(
+    log: ClickLog, write_log: WriteLog, table: TextTable, tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"position": "additive"})
+    tune = write_log(2_000, seed=4)
+    trained = fit(log.shards, tune.shards, table, tmp_path, settings, weighted=False)
+    bias = trained.model.get_layer("position_bias").get_weights()[0]
+    assert (np.diff(bias[1:5]) < -0.2).all()
+    assert (bias[5:] == 0).all()
+    judged = write_log(3_000, seed=3, biased=False)
+    logit = _attractiveness(trained, table, judged)
+    plain = fit(log.shards, tune.shards, table, tmp_path / "plain", SETTINGS, weighted=False)
+    liked = judged.columns["lexical_title_length"]
+    slopes = [np.polyfit(liked, x, 1)[0] for x in (logit, _attractiveness(plain, table, judged))]
+    assert abs(slopes[0]) < abs(slopes[1]) / 2
