@@ -30,6 +30,7 @@ def run_fn(fn_args: FnArgs) -> None:
         control_dir=config["control_dir"],
         log_dir=fn_args.model_run_dir,
         resume_dir=config["resume_dir"],
+        base_model=fn_args.base_model,
     )
     train_and_export(
         run,

@@ -80,6 +80,10 @@ def create_pipeline(
             _digest("importance_estimator"),
         )
     )
+    base = None
+    if config.model.warm_start:
+        older = _blessed_before("base_model", weigher.outputs["importance"])
+        base = add(older).outputs["model"]
     trainer = add(
         WeightedTrainer(
             weigher.outputs["weighted_examples"],
@@ -89,10 +93,11 @@ def create_pipeline(
             config.model,
             config.transform,
             source_digest("components.udfs", "components.weighted_trainer.executor"),
+            base,
         )
     )
     model = trainer.outputs["model"]
-    baseline = add(_baseline(model))
+    baseline = add(_blessed_before("latest_blessed_model", model))
     evaluator = add(
         tfx.components.Evaluator(
             examples=examples,
@@ -200,7 +205,8 @@ def _latest_before(name: str, candidate: Channel) -> BaseNode:
     ).with_id(name)
 
 
-def _baseline(candidate: Channel) -> BaseNode:
+def _blessed_before(name: str, candidate: Channel) -> BaseNode:
+    """The latest blessed model that is older than `candidate`, if there is one."""
     return tfx.dsl.Resolver(
         strategy_class=BlessedBefore,
         model=Channel(type=standard_artifacts.Model),
@@ -208,4 +214,4 @@ def _baseline(candidate: Channel) -> BaseNode:
             type=standard_artifacts.ModelBlessing, producer_component_id="WeightingJudge"
         ),
         candidate=candidate,
-    ).with_id("latest_blessed_model")
+    ).with_id(name)

@@ -47,6 +47,7 @@ class WeightedTrainer(BaseComponent):
         model: ModelSettings,
         transform: TransformSettings,
         source_digest: str = "",
+        base_model: channel.BaseChannel | None = None,
     ) -> None:
         config = {
             "model": model.model_dump_json(),
@@ -59,6 +60,7 @@ class WeightedTrainer(BaseComponent):
                 transform_graph=transform_graph,
                 embeddings=embeddings,
                 importance=importance,
+                base_model=base_model,
                 train_args=trainer_pb2.TrainArgs(splits=[f.TRAIN]),
                 eval_args=trainer_pb2.EvalArgs(splits=[f.TUNE]),
                 run_fn="components.udfs.run_fn",

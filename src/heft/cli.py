@@ -91,6 +91,9 @@ def run(
     ],
     runs: RunsDir = Path("runs"),
     name: Annotated[str | None, typer.Option(help="Name of the run, if not the config's.")] = None,
+    span: Annotated[
+        int | None, typer.Option(min=0, help="The span of the logs to train on.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: model.epochs=2.")
     ] = None,
@@ -103,6 +106,7 @@ def run(
     from pipeline.street import run_street
 
     overrides = _pairs(set_ or []) | ({"name": name} if name else {})
+    overrides |= {} if span is None else {"logs.span": span}
     run_street(
         config, runs, data_dir=_data_dir(), overrides=overrides, console=_out, verbose=verbose
     )

@@ -3,11 +3,12 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow_transform as tft
 
@@ -24,6 +25,7 @@ from heft.model.packing import Layout, PackedRows, pack
 from heft.model.rates import Rates
 from heft.model.settings import ModelSettings
 from heft.model.training import Trained, TrainingRows, Watch, train
+from heft.model.warm_start import WARM_START_DIR, Lineage, load_base, save_base, warm_start
 from heft.text.encoder import load_encoder
 from heft.text.table import TextTable
 from heft.transform import TransformSettings
@@ -44,6 +46,7 @@ class TrainingRun:
         control_dir: the control's SavedModel; untouched where there is no control.
         log_dir: TensorBoard logs, `history.json` and `calibration.json`.
         resume_dir: where a run that is started again finds how far it was.
+        base_model: SavedModel of an earlier run, to go on from with `warm_start`.
     """
 
     train_files: Sequence[str]
@@ -55,6 +58,7 @@ class TrainingRun:
     control_dir: str
     log_dir: str
     resume_dir: str | None = None
+    base_model: str | None = None
 
 
 def train_and_export(
@@ -73,6 +77,7 @@ def train_and_export(
     lines = np.array([clicks["slope"], clicks["offset"]], np.float32).T
     encoder = load_encoder(table.settings)
     layer = transform_output.transform_features_layer()
+    lineage = _lineage(table, transform_output, sizes, transform_settings)
     histories, calibrations = {}, {}
     # An additive bias and the control's average position take the place of the click model.
     flat = np.array([[1, 0]], np.float32)
@@ -91,6 +96,7 @@ def train_and_export(
                 _watch(run, name),
                 weighted=name == "weighted",
                 clicks=line.tolist(),
+                prepare=_base(run, settings, name, lineage),
             )
             rates = calibrated(trained, rows.tune, sizes, settings, line)
             histories[name] = trained.history
@@ -105,6 +111,8 @@ def train_and_export(
                 rates,
             )
             export(served, transform_settings, path)
+            # The pushed model carries both, since what follows it trains both.
+            save_base(trained.core, lineage, Path(run.model_dir) / WARM_START_DIR / name)
     _write(run, HISTORY_FILE, histories)
     _write(run, CALIBRATION_FILE, calibrations)
     if run.resume_dir:
@@ -142,6 +150,28 @@ def calibrated(
         settings.calibration, logits, lines, targets[:, t.CLICK], targets[:, t.CONVERSION]
     )
     return replace(rates, calibration=fitted)
+
+
+def _lineage(
+    table: TextTable, output: tft.TFTransformOutput, sizes: InputSizes, settings: TransformSettings
+) -> Lineage:
+    vocabularies = {
+        f.categorical_id(name): tuple(
+            value.decode("utf-8", "surrogateescape") for value in output.vocabulary_by_name(name)
+        )
+        for name in settings.categorical
+    }
+    return Lineage(table.fingerprint, sizes.dense, vocabularies)
+
+
+def _base(
+    run: TrainingRun, settings: ModelSettings, name: str, lineage: Lineage
+) -> Callable[[keras.Model], object] | None:
+    """Hands on the weights of `name` in the base model; None on a first run."""
+    if not settings.warm_start or run.base_model is None:
+        return None
+    base = load_base(Path(run.base_model) / WARM_START_DIR / name)
+    return lambda core: warm_start(core, lineage, base)
 
 
 def _write(run: TrainingRun, name: str, facts: dict[str, Any]) -> None:

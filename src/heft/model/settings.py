@@ -44,6 +44,7 @@ class ModelSettings(Settings):
         meta_every: steps between two of the weight net, with `learned`.
         calibration: of the rates on the tune split, after training.
         reference_position: where `ctr` is predicted if no position is given.
+        warm_start: begin with the weights of the last blessed model, if there is one.
         control: train the same model without weights beside it.
         precision: `mixed` computes in 16 bits and keeps weights in 32.
         jit: compile the training step with XLA.
@@ -74,6 +75,7 @@ class ModelSettings(Settings):
     meta_every: int = Field(2, ge=1)
     calibration: Literal["none", "platt", "isotonic"] = "platt"
     reference_position: int = Field(1, ge=1)
+    warm_start: bool = False
     control: bool = True
     precision: Literal["float32", "mixed"] = "float32"
     jit: bool = False

@@ -1,6 +1,6 @@
 """The training loop: one model, or the weighted one and its control."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,6 +85,7 @@ def train(
     weighted: bool,
     clicks: Sequence[Sequence[float]] = _NATURAL,
     strategy: tf.distribute.Strategy | None = None,
+    prepare: Callable[[keras.Model], object] | None = None,
 ) -> Trained:
     """Fits one model; the same seed and settings give the same weights.
 
@@ -97,6 +98,7 @@ def train(
         weighted: on the weight pairs, or as control on (y, 1 − y).
         clicks: slope and offset of the click rate by position, for ESCM².
         strategy: made before, as `multi_worker` has to be; that of the settings otherwise.
+        prepare: is called with the new core, to give it the weights to begin with.
 
     Raises:
         TrainingError: the loss became NaN or infinite.
@@ -108,6 +110,8 @@ def train(
     with plan.strategy.scope():
         with computing_in(settings.precision):
             core = build_core(table, sizes, settings)
+        if prepare is not None:
+            prepare(core)
         model = build_training_model(table, core, settings)
         if plan.learned:
             model = LearnedWeightsModel.over(model, settings)

@@ -1,0 +1,156 @@
+"""What a model hands on to the next: its weights by layer, and the vocabularies behind them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from heft.errors import TrainingError
+
+__all__ = ["WARM_START_DIR", "Lineage", "WarmStart", "load_base", "save_base", "warm_start"]
+
+# Where TensorFlow Serving expects whatever goes with a SavedModel and is not the graph.
+WARM_START_DIR = "assets.extra/warm_start"
+_FACTS, _WEIGHTS = "lineage.json", "weights.npz"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What weights mean: two models with the same may hand them on.
+
+    Attributes:
+        encoder: fingerprint of the text encoder.
+        dense: the dense inputs, in order.
+        vocabularies: values of each categorical column, in the order of its embedding's rows;
+            the last row is that of unknown values.
+    """
+
+    encoder: str
+    dense: tuple[str, ...]
+    vocabularies: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """A base model's weights.
+
+    Attributes:
+        lineage: what they mean.
+        weights: arrays of each layer, by its name.
+        place: where they were read.
+    """
+
+    lineage: Lineage
+    weights: dict[str, list[np.ndarray]]
+    place: str
+
+
+def save_base(core: keras.Model, lineage: Lineage, folder: str | Path) -> None:
+    """Writes what `load_base` reads; `folder` is made."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    arrays = {
+        f"{layer.name}/{number}": array
+        for layer in core.layers
+        for number, array in enumerate(layer.get_weights())
+    }
+    np.savez(Path(folder) / _WEIGHTS, **arrays)
+    facts = {"format": _FORMAT, **asdict(lineage)}
+    (Path(folder) / _FACTS).write_text(json.dumps(facts, ensure_ascii=True))
+
+
+def load_base(folder: str | Path) -> WarmStart:
+    """The base model in `folder`.
+
+    Raises:
+        TrainingError: there is none, or none of this format.
+    """
+    try:
+        facts = json.loads((Path(folder) / _FACTS).read_text())
+        with np.load(Path(folder) / _WEIGHTS) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except OSError as error:
+        raise TrainingError(
+            f"{folder} holds no weights to begin with: expected {_FACTS} and {_WEIGHTS} of an "
+            "earlier run; set model.warm_start: false to begin anew"
+        ) from error
+    if facts.pop("format", None) != _FORMAT:
+        raise TrainingError(f"{folder} has another format: set model.warm_start: false once")
+    weights: dict[str, list[np.ndarray]] = {}
+    for name in sorted(arrays, key=lambda n: (n.rsplit("/", 1)[0], int(n.rsplit("/", 1)[1]))):
+        weights.setdefault(name.rsplit("/", 1)[0], []).append(arrays[name])
+    lineage = Lineage(
+        facts["encoder"],
+        tuple(facts["dense"]),
+        {name: tuple(values) for name, values in facts["vocabularies"].items()},
+    )
+    return WarmStart(lineage, weights, str(folder))
+
+
+def warm_start(core: keras.Model, lineage: Lineage, base: WarmStart) -> dict[str, int]:
+    """Gives `core` the weights of `base`; new vocabulary values keep the row they were made with.
+
+    Args:
+        core: a new network.
+        lineage: of `core`.
+        base: of an earlier model.
+
+    Returns:
+        New values by categorical column.
+
+    Raises:
+        TrainingError: another encoder, other inputs or another architecture.
+    """
+    _check(core, lineage, base)
+    new = {}
+    for layer in core.layers:
+        old, fresh = base.weights.get(layer.name, []), layer.get_weights()
+        name = layer.name.removesuffix("_embedding")
+        if name in lineage.vocabularies and old:
+            place = _places(base.lineage.vocabularies[name], lineage.vocabularies[name])
+            new[name] = int((place < 0).sum())
+            rows = np.where(place[:, None] >= 0, old[0][place], fresh[0])
+            layer.set_weights([rows])
+        elif old:
+            layer.set_weights(old)
+    return new
+
+
+def _places(old: tuple[str, ...], now: tuple[str, ...]) -> np.ndarray:
+    """(rows,) the old row of each row, −1 for a new value; unknown values stay the last row."""
+    at = {value: row for row, value in enumerate(old)}
+    return np.array([at.get(value, -1) for value in now] + [len(old)])
+
+
+def _check(core: keras.Model, lineage: Lineage, base: WarmStart) -> None:
+    now, before = lineage, base.lineage
+    differences = [
+        f"{what} {left} then and {right} now"
+        for what, left, right in (
+            ("encoder", before.encoder[:12], now.encoder[:12]),
+            ("dense inputs", list(before.dense), list(now.dense)),
+            ("categorical columns", sorted(before.vocabularies), sorted(now.vocabularies)),
+        )
+        if left != right
+    ]
+    embeddings = {f"{name}_embedding" for name in now.vocabularies}
+    shapes = {
+        layer.name: [w.shape[layer.name in embeddings :] for w in layer.get_weights()]
+        for layer in core.layers
+        if layer.get_weights()
+    }
+    old = {
+        name: [w.shape[name in embeddings :] for w in arrays]
+        for name, arrays in base.weights.items()
+    }
+    for name in sorted(shapes.keys() | old.keys()):
+        if shapes.get(name) != old.get(name):
+            differences.append(f"layer {name} {old.get(name)} then and {shapes.get(name)} now")
+    if differences:
+        raise TrainingError(
+            f"the base model in {base.place} cannot be gone on with: {'; '.join(differences[:4])}; "
+            "keep the settings, or set model.warm_start: false to begin anew"
+        )

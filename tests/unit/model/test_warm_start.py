@@ -1,0 +1,82 @@
+"""Going on from an earlier model: what is kept, what is new, and what does not fit."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from heft.errors import TrainingError
+from heft.model.network import InputSizes, build_core
+from heft.model.settings import ModelSettings
+from heft.model.warm_start import Lineage, load_base, save_base, warm_start
+from heft.text.table import TextTable
+from tests.unit.model.conftest import SIZES, click_log, core_inputs
+
+SETTINGS = ModelSettings(hidden=(8,), body="dcn_v2")
+BRANDS = ("acme", "zeta", "café", "\udcff")
+LINEAGE = Lineage("abc", SIZES.dense, {"brand_id": BRANDS})
+
+
+def _core(table: TextTable, seed: int, brands: int, settings: ModelSettings = SETTINGS):
+    keras.utils.set_random_seed(seed)
+    sizes = InputSizes({"brand_id": brands + 1}, SIZES.numeric)
+    core = build_core(table, sizes, settings)
+    rng = np.random.default_rng(seed)
+    core.set_weights([w + 0.1 * np.abs(rng.normal(size=w.shape)) for w in core.get_weights()])
+    return core
+
+
+@pytest.fixture
+def base(table: TextTable, tmp_path: Path):
+    core = _core(table, 1, len(BRANDS))
+    save_base(core, LINEAGE, tmp_path / "base")
+    return core
+
+
+def test_the_same_vocabulary_predicts_the_same(base, table: TextTable, tmp_path: Path) -> None:
+    core = _core(table, 2, len(BRANDS))
+    inputs = core_inputs(table, click_log(50, 1))
+    assert np.abs(core(inputs).numpy() - base(inputs).numpy()).max() > 0.1
+    loaded = load_base(tmp_path / "base")
+    assert warm_start(core, LINEAGE, loaded) == {"brand_id": 0}
+    np.testing.assert_array_equal(core(inputs).numpy(), base(inputs).numpy())
+
+
+def test_old_values_keep_their_row_wherever_it_is_now_and_new_ones_begin_anew(
+    base, table: TextTable, tmp_path: Path
+) -> None:
+    now = ("zeta", "new one", "\udcff", "acme", "newer")
+    core = _core(table, 2, len(now))
+    made = core.get_layer("brand_id_embedding").get_weights()[0].copy()
+    lineage = replace(LINEAGE, vocabularies={"brand_id": now})
+    assert warm_start(core, lineage, load_base(tmp_path / "base")) == {"brand_id": 2}
+    rows = core.get_layer("brand_id_embedding").get_weights()[0]
+    old = base.get_layer("brand_id_embedding").get_weights()[0]
+    np.testing.assert_array_equal(rows[[0, 2, 3, 5]], old[[1, 3, 0, 4]])
+    np.testing.assert_array_equal(rows[[1, 4]], made[[1, 4]])
+
+
+@pytest.mark.parametrize(
+    ("lineage", "settings", "said"),
+    [
+        (replace(LINEAGE, encoder="other"), SETTINGS, "encoder abc then and other now"),
+        (replace(LINEAGE, dense=("price_z",)), SETTINGS, "dense inputs"),
+        (replace(LINEAGE, vocabularies={"shop_id": BRANDS}), SETTINGS, "categorical columns"),
+        (LINEAGE, ModelSettings(hidden=(16,), body="dcn_v2"), "layer click_0"),
+        (LINEAGE, ModelSettings(hidden=(8,)), "layer click_cross_0"),
+        (LINEAGE, ModelSettings(architecture="mmoe", hidden=(8,)), "layer click_0"),
+    ],
+)
+def test_a_base_of_another_signature_is_refused(
+    base, table: TextTable, tmp_path: Path, lineage: Lineage, settings: ModelSettings, said: str
+) -> None:
+    core = _core(table, 2, len(BRANDS), settings)
+    with pytest.raises(TrainingError, match=rf"{said}.*warm_start: false"):
+        warm_start(core, lineage, load_base(tmp_path / "base"))
+
+
+def test_a_folder_without_a_base_says_so(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no weights to begin with"):
+        load_base(tmp_path)
