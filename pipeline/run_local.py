@@ -17,6 +17,8 @@ from pipeline.progress import NodeDone
 __all__ = ["StreetRunner", "artifacts_of"]
 
 _RUN_ID = "pipeline-run-id"
+# Outputs of resolvers, and what went to quarantine, are not what a node wrote.
+_NOT_MADE = ("quarantine", "candidate", "earlier", "model_blessing")
 
 
 class StreetRunner(local_dag_runner.LocalDagRunner):
@@ -68,8 +70,7 @@ def _node_done(connection: Any, node: str, info: Any, seconds: float) -> NodeDon
         seconds,
         cached,
         {key: artifact.uri for key, artifact in outputs.items()},
-        # What went to quarantine is not what the node wrote.
-        _rows([artifact for key, artifact in outputs.items() if key != "quarantine"]),
+        _rows([artifact for key, artifact in outputs.items() if key not in _NOT_MADE]),
     )
 
 

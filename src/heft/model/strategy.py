@@ -1,7 +1,5 @@
 """On which devices to train."""
 
-import os
-
 import tensorflow as tf
 
 from heft.errors import ConfigError
@@ -54,7 +52,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def _multi_worker() -> tf.distribute.Strategy:
-    if "TF_CONFIG" not in os.environ:
+    if not tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec().as_dict():
         raise ConfigError(
             "strategy='multi_worker' without TF_CONFIG in the environment: expected the "
             "addresses of all workers there and the index of this one"
