@@ -7,6 +7,7 @@ each hold a block of rows: 32-bit words, row by row, integers and floats alike.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ __all__ = ["BLOCK_ROWS", "WEIGHT_COLUMNS", "Layout", "PackedRows", "pack"]
 
 BLOCK_ROWS = 1024
 _FILE_BLOCKS = 64
+_THREADS = 2  # shards at once; inflating and parsing happen outside Python's lock
 
 WEIGHT_COLUMNS = tuple(
     column(task) for task in f.TASKS for column in (f.positive_weight, f.negative_weight)
@@ -104,27 +106,37 @@ def pack(paths: Sequence[str], layout: Layout, folder: str | Path, split: str) -
         TrainingError: there is no row, or a value is not a finite number.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    files: list[str] = []
-    totals = dict.fromkeys(("rows", "clicks", "conversions", "mass", "root_mass"), 0.0)
-    for path in paths:
-        begun = 0
-        blocks = iterate_columns([path], layout.features(), batch_size=BLOCK_ROWS * _FILE_BLOCKS)
-        for columns in blocks:
-            _check_finite(columns, layout, path, begun)
-            rows = layout.words(columns)
-            begun += len(rows)
-            files.append(f"{folder}/{split}-{len(files):06d}.blocks")
-            _write(rows, files[-1])
-            _add(totals, columns)
-    if not totals["rows"]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        parts = list(
+            pool.map(
+                lambda number: _pack_shard(paths[number], layout, f"{folder}/{split}-{number:05d}"),
+                range(len(paths)),
+            )
+        )
+    totals = np.sum([sums for _, sums in parts], axis=0) if parts else np.zeros(5)
+    if not totals[0]:
         raise TrainingError(
             f"the {split} split holds no rows: expected some in {', '.join(paths) or 'no shard'}; "
             "log more requests, or change logs.splits"
         )
-    counts = {name: int(totals[name]) for name in ("rows", "clicks", "conversions")}
-    return PackedRows(
-        tuple(files), layout, mass=totals["mass"], root_mass=totals["root_mass"], **counts
-    )
+    rows, clicks, conversions = (int(total) for total in totals[:3])
+    files = tuple(file for written, _ in parts for file in written)
+    return PackedRows(files, layout, rows, clicks, conversions, *map(float, totals[3:]))
+
+
+def _pack_shard(path: str, layout: Layout, stem: str) -> tuple[list[str], np.ndarray]:
+    """The files of one shard, and its rows, clicks, conversions, mass and root mass."""
+    files: list[str] = []
+    sums, begun = np.zeros(5), 0
+    blocks = iterate_columns([path], layout.features(), batch_size=BLOCK_ROWS * _FILE_BLOCKS)
+    for columns in blocks:
+        _check_finite(columns, layout, path, begun)
+        rows = layout.words(columns)
+        begun += len(rows)
+        files.append(f"{stem}-{len(files):05d}.blocks")
+        _write(rows, files[-1])
+        sums += _sums(columns)
+    return files, sums
 
 
 def _write(rows: np.ndarray, path: str) -> None:
@@ -133,14 +145,11 @@ def _write(rows: np.ndarray, path: str) -> None:
             writer.write(rows[start : start + BLOCK_ROWS].tobytes())
 
 
-def _add(totals: dict[str, float], columns: dict[str, np.ndarray]) -> None:
+def _sums(columns: dict[str, np.ndarray]) -> np.ndarray:
     weights = np.stack([columns[name] for name in WEIGHT_COLUMNS]).astype(np.float64)
     mass = np.abs(weights).sum(axis=0) / 2
-    totals["rows"] += len(mass)
-    totals["clicks"] += int(columns[f.CLICK].sum())
-    totals["conversions"] += int(columns[f.CONVERSION].sum())
-    totals["mass"] += float(mass.sum())
-    totals["root_mass"] += float(np.sqrt(mass).sum())
+    clicks, conversions = columns[f.CLICK].sum(), columns[f.CONVERSION].sum()
+    return np.array([len(mass), clicks, conversions, mass.sum(), np.sqrt(mass).sum()])
 
 
 def _check_finite(columns: dict[str, np.ndarray], layout: Layout, path: str, begun: int) -> None:
