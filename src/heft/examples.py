@@ -14,12 +14,11 @@ import tensorflow as tf
 
 from heft.errors import DataError
 from heft.wire import encode_examples
+from heft.wire_reading import read_shard
 
 __all__ = ["Feature", "iterate_columns", "read_columns", "shard_paths", "write_columns"]
 
 Columns = dict[str, np.ndarray]
-
-_TF_DTYPE = {bytes: tf.string, int: tf.int64, float: tf.float32}
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,11 @@ class Feature:
     dtype: type  # bytes, int or float
     default: bytes | int | float | None = None
 
-    def parser(self) -> tf.io.FixedLenFeature:
-        """The `tf.io.parse_example` entry of this feature."""
-        fallback = {bytes: b"", int: 0, float: float("nan")}[self.dtype]
-        default = fallback if self.default is None else self.default
-        return tf.io.FixedLenFeature([], _TF_DTYPE[self.dtype], default)
+    @property
+    def fallback(self) -> bytes | int | float:
+        """What stands for an absent value."""
+        absent: dict[type, bytes | int | float] = {bytes: b"", int: 0, float: float("nan")}
+        return absent[self.dtype] if self.default is None else self.default
 
 
 def shard_paths(split_uri: str) -> list[str]:
@@ -53,12 +52,8 @@ def iterate_columns(
     paths: Sequence[str], features: Sequence[Feature], batch_size: int = 16_384
 ) -> Iterator[Columns]:
     """Yields batches of columns, in shard order and row order."""
-    spec = {feature.name: feature.parser() for feature in features}
     for path in paths:
-        compression = "GZIP" if path.endswith(".gz") else ""
-        dataset = tf.data.TFRecordDataset(path, compression_type=compression)
-        dataset = dataset.batch(batch_size).map(lambda rows: tf.io.parse_example(rows, spec))
-        yield from dataset.prefetch(2).as_numpy_iterator()
+        yield from read_shard(path, features, batch_size)
 
 
 def read_columns(paths: Sequence[str], features: Sequence[Feature]) -> Columns:
