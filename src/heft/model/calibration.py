@@ -159,6 +159,7 @@ def _platt(z: Array, slope: Array, offset: Array, label: Array) -> Curve:
 
 
 def _isotonic(z: Array, slope: Array, offset: Array, label: Array) -> Curve:
+    z = np.round(z, 6)  # logits closer than that are ties, not knots with a slope of infinity
     weight = np.maximum(slope, 1e-6) ** 2
     target = (label - offset) / np.maximum(slope, 1e-6)
     fitted = IsotonicRegression(y_min=_EDGE, y_max=1 - _EDGE).fit_transform(
