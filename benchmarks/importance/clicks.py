@@ -34,6 +34,9 @@ class ClickLog:
 
     Attributes:
         pair_features: (pairs, d) float32 of each judged query-item pair.
+        pair_texts: (pairs, 2) rows of `table`: query and title.
+        pair_dense: (pairs, 7) the part of the features that does not come from `table`.
+        table: embeddings of all texts.
         pair_of: (n,) row of `pair_features`, for each training impression.
         data: (n,) natural pages of the training queries, as an estimator sees them.
         harvest: shuffled pages of those queries.
@@ -43,6 +46,9 @@ class ClickLog:
     """
 
     pair_features: Array
+    pair_texts: Array
+    pair_dense: Array
+    table: TextTable
     pair_of: Array
     data: ImportanceData
     harvest: ImportanceData
@@ -75,7 +81,8 @@ def make_log(settings: SimulationSettings) -> ClickLog:
     train = group[pair] == "train"
     natural = train & (log["randomised"].to_numpy() == 0)
     table, text = _text_features(grades, np.bincount(pair[natural], minlength=len(grades)))
-    features = np.concatenate([text, _dense(grades)], axis=1)
+    dense = _dense(grades)
+    features = np.concatenate([text, dense], axis=1)
     scale = features[pair[natural]]
     mean, deviation = scale.mean(axis=0), scale.std(axis=0)
     features = ((features - mean) / np.where(deviation > 1e-6, deviation, 1.0)).astype(np.float32)
@@ -88,6 +95,9 @@ def make_log(settings: SimulationSettings) -> ClickLog:
     test = np.flatnonzero(group == "test")
     return ClickLog(
         pair_features=features,
+        pair_texts=grades[["q", "t"]].to_numpy(),
+        pair_dense=dense,
+        table=table,
         pair_of=pair[natural],
         data=columns(natural),
         harvest=columns(train & ~natural),

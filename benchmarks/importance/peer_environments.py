@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["PEERS", "Peer", "prepare", "run_script"]
+__all__ = ["MODEL_PEERS", "PEERS", "Peer", "prepare", "run_script"]
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).parent / "peer_scripts"
@@ -50,6 +50,11 @@ PEERS = (
     Peer("cleanlab"),
     Peer("pydvl"),
     Peer("opendataval", "5 GB on disk, since it brings PyTorch with CUDA"),
+)
+MODEL_SCRIPTS = ROOT / "benchmarks" / "model" / "peer_scripts"
+MODEL_PEERS = (
+    Peer("rechub", "5 GB on disk, since it brings PyTorch with CUDA", MODEL_SCRIPTS),
+    Peer("lightgbm", scripts=MODEL_SCRIPTS),
 )
 
 
