@@ -38,10 +38,12 @@ Array = np.ndarray
 
 def main() -> None:
     """Runs every seed and prints a table and the figures."""
-    options = _options()
+    asked = parser(__doc__)
+    asked.add_argument("--arms", nargs="+", help="only these, beside the reference arms")
+    options = asked.parse_args()
     quiet()
     try:
-        settings = _settings(options)
+        settings = simulation_settings(options)
         seeds = [_seed(settings, seed, options) for seed in options.seeds]
     except HeftError as error:
         raise SystemExit(f"error: {error}") from error
@@ -67,8 +69,9 @@ def main() -> None:
     print(json.dumps(facts))
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parser(text: str) -> argparse.ArgumentParser:
+    """What a log is made of; `text` is the documentation of the benchmark."""
+    parser = argparse.ArgumentParser(description=text.splitlines()[0])
     parser.add_argument("--data", default="home_depot", help="home_depot, chorus or a folder")
     parser.add_argument("--eta", type=float, default=1.0)
     parser.add_argument("--bots", type=float, default=0.05, help="share of sessions")
@@ -78,11 +81,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--popularity", type=float, default=0.0, help="exponent of Zipf's law")
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103, 104, 105])
     parser.add_argument("--resamples", type=int, default=200)
-    parser.add_argument("--arms", nargs="+", help="only these, beside the reference arms")
-    return parser.parse_args()
+    return parser
 
 
-def _settings(options: argparse.Namespace) -> SimulationSettings:
+def simulation_settings(options: argparse.Namespace) -> SimulationSettings:
+    """The shop of the options, its seed aside."""
     known = options.data in ("home_depot", "chorus")
     root = Path(os.environ.get("HEFT_DATA", "../shared/data"))
     settings = SimulationSettings(

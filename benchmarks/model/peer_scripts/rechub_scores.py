@@ -7,7 +7,9 @@ chosen by the click AUC on the tune rows.
 
 import contextlib
 import io
+import math
 import tempfile
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -26,21 +28,29 @@ DECAYS = (1e-5, 1e-4, 1e-3)
 class Features(torch.nn.Module):
     """Gives the first half of the columns to the user's side, the rest to the item's."""
 
-    def forward(self, x, features, squeeze_dim=False):
+    def forward(
+        self,
+        x: dict[str, torch.Tensor],
+        features: list[SparseFeature],
+        squeeze_dim: bool = False,
+    ) -> torch.Tensor:
+        """(batch, columns, 1), in place of a look-up in embeddings."""
         return torch.stack([x[feature.name] for feature in features], dim=1)[:, :, None]
 
 
 class Batches:
     """Batches of some impressions; another order each time."""
 
-    def __init__(self, columns, pair, labels, seed):
+    def __init__(
+        self, columns: torch.Tensor, pair: np.ndarray, labels: np.ndarray, seed: int | None
+    ) -> None:
         self.columns, self.pair, self.labels = columns, pair, labels
         self.rng = None if seed is None else np.random.default_rng(seed)
 
-    def __len__(self):
-        return -(-len(self.pair) // BATCH)
+    def __len__(self) -> int:
+        return math.ceil(len(self.pair) / BATCH)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
         count = len(self.pair)
         order = np.arange(count) if self.rng is None else self.rng.permutation(count)
         for start in range(0, count, BATCH):
@@ -71,7 +81,9 @@ def _best(split: Split, columns: torch.Tensor, width: int) -> Predictions:
     return max(fitted, key=lambda found: found[0])[1]
 
 
-def _fit(split: Split, columns: torch.Tensor, width: int, decay: float):
+def _fit(
+    split: Split, columns: torch.Tensor, width: int, decay: float
+) -> tuple[float, Predictions]:
     torch.manual_seed(0)
     torch.set_num_threads(2)
     names = [SparseFeature(f"x{k}", BINS, width) for k in range(columns.shape[1])]

@@ -1,0 +1,110 @@
+"""A simulated click log as the packed rows that Heft's trainer reads, and what it predicts."""
+
+import hashlib
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.importance.arms import Arms
+from benchmarks.importance.clicks import ClickLog
+from heft import features as f
+from heft.examples import write_columns
+from heft.importance import ExaminationPosterior, OutOfFoldProxy
+from heft.model.network import InputSizes
+from heft.model.packing import Layout, pack
+from heft.model.settings import ModelSettings
+from heft.model.training import Trained, TrainingRows, Watch, train
+
+__all__ = ["SIZES", "conversions", "heft_pairs", "predict", "trained", "tune_rows"]
+
+SIZES = InputSizes({}, ("price_log",))
+_TUNE_TENTHS = 1
+
+Array = np.ndarray
+
+
+def conversions(log: ClickLog) -> Array:
+    """(n,) 1 where a conversion was logged."""
+    return np.isfinite(log.data.delay).astype(np.int64)
+
+
+def tune_rows(log: ClickLog) -> Array:
+    """(n,) True for the impressions of a tenth of the queries."""
+    texts = log.table.query_texts
+    tenth = np.array([hashlib.sha256(text).digest()[0] % 10 for text in texts])
+    return tenth[log.pair_texts[log.pair_of, 0]] < _TUNE_TENTHS
+
+
+def heft_pairs(log: ClickLog, arms: Arms) -> dict[str, Array]:
+    """Weight pairs of each task, (n, 2), as the pipeline's default estimates them."""
+    curve = arms.model_no_shuffle.of_conversions().as_examination()
+    bought = replace(log.data, label=conversions(log), human=arms.human.astype(np.float32))
+    proxy = OutOfFoldProxy(random_state=arms.seed)
+    cvr = ExaminationPosterior(proxy, curve).fit(bought).pairs(bought)
+    factor = arms.human * arms.repeats
+    return {
+        f.CTR: next(make for name, make in arms if name == "heft_no_shuffle")(),
+        f.CVR: cvr * (factor / factor.mean())[:, None],
+    }
+
+
+def trained(
+    log: ClickLog,
+    pairs: dict[str, Array] | None,
+    settings: ModelSettings,
+    rows: Array | None = None,
+) -> Trained:
+    """The model, by the trainer's own way: shards, packed rows, `fit`.
+
+    Args:
+        log: the shop.
+        pairs: weight pairs of each task; None trains on the labels.
+        settings: of the model.
+        rows: (n,) bool, the impressions to use; all by default.
+    """
+    used = np.ones(len(log.pair_of), bool) if rows is None else rows
+    columns, tune = _columns(log, pairs), tune_rows(log)
+    layout = Layout.of((), SIZES.dense)
+    with tempfile.TemporaryDirectory(prefix="heft-peers-") as folder:
+        packed = []
+        for split, chosen in ((f.TRAIN, used & ~tune), (f.TUNE, used & tune)):
+            shard = Path(folder) / f"{split}.gz"
+            write_columns({name: values[chosen] for name, values in columns.items()}, shard)
+            packed.append(pack([str(shard)], layout, folder, split))
+        sizes = SIZES.with_rates(packed[0])
+        watch = Watch(log_dir=Path(folder) / "board")
+        return train(
+            TrainingRows(*packed), log.table, sizes, settings, watch, weighted=pairs is not None
+        )
+
+
+def predict(found: Trained, log: ClickLog, pairs: Array) -> tuple[Array, Array]:
+    """Attractiveness, and the rate of conversions at full examination, of rows of pairs."""
+    inputs = {
+        f.QUERY_ID: log.pair_texts[pairs, 0],
+        f.TITLE_ID: log.pair_texts[pairs, 1],
+        "dense": log.pair_dense[pairs].astype(np.float32),
+    }
+    rates = 1 / (1 + np.exp(-found.model.predict(inputs, batch_size=16_384, verbose=0)[:, :2]))
+    return rates[:, 0], rates[:, 0] * rates[:, 1]
+
+
+def _columns(log: ClickLog, pairs: dict[str, Array] | None) -> dict[str, Array]:
+    data, texts, dense = log.data, log.pair_texts[log.pair_of], log.pair_dense[log.pair_of]
+    labels = {f.CTR: data.label, f.CVR: conversions(log)}
+    columns = {
+        f.QUERY_ID: texts[:, 0],
+        f.TITLE_ID: texts[:, 1],
+        f.CLICK: labels[f.CTR],
+        f.CONVERSION: labels[f.CVR],
+        f.POSITION: data.position,
+        f.OBSERVATION: np.ones(len(texts), np.float32),
+    }
+    columns |= {name: dense[:, k].astype(np.float32) for k, name in enumerate(SIZES.dense)}
+    for task, label in labels.items():
+        weights = np.stack([label, 1 - label], axis=1) if pairs is None else pairs[task]
+        columns[f.positive_weight(task)] = weights[:, 0].astype(np.float32)
+        columns[f.negative_weight(task)] = weights[:, 1].astype(np.float32)
+    return columns
