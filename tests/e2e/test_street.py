@@ -11,7 +11,9 @@ import pytest
 
 from serving.client import Client
 
-from .conftest import NODE, ROOT, Street, heft
+from .conftest import NODE, PATIENCE, ROOT, Street, heft
+
+pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
 NODES = {
     "LogExampleGen", "StatisticsGen", "ImportSchemaGen", "AnomalyGate", "Transform",
