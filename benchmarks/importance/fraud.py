@@ -131,7 +131,7 @@ def _like_people(log: ClickLog, seed: int) -> ClickLog:
 def _earned(log: ClickLog, fraud: Fraud) -> Array:
     """(n,) P(a click was earned by the item | a person clicked), by what the log tells."""
     people = replace(log.data, human=fraud.weight(log.data))
-    posterior = PairPosterior(random_state=0).fit(people)
+    posterior = PairPosterior(caution=1.0, random_state=0).fit(people)
     slope, offset = posterior.model_.at(log.data.position)
     earned = slope * posterior.score(log.data)
     return np.asarray(earned / (earned + offset))

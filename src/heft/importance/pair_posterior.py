@@ -1,4 +1,4 @@
-"""How attractive a query and item are, given every click they got and what a model expects."""
+"""How attractive a query and item are, given every click they got and what models expect."""
 
 from dataclasses import replace
 from typing import Self
@@ -25,17 +25,22 @@ _STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 class PairPosterior:
     """Weight pairs from the posterior of attractiveness of each query and item.
 
-    Attractiveness of a pair is Beta-distributed around what a proxy that has not
-    seen the pair expects of it, with a strength κ, in impressions, that maximises the
-    likelihood of the log (empirical Bayes, Robbins 1956). Every impression of
+    Attractiveness of a pair is Beta-distributed around what proxies that have not
+    seen the pair expect of it, with a strength κ, in impressions. Every impression of
     the pair is evidence, through the click model P(click) = αa + β of its
     position; what was hardly examined says little and moves little. The
     posterior mean e gives the pair (e, 1 − e): the E-step of regression-EM (Wang
     et al. 2018) with repetitions pooled, and with trust bias. Both weights lie
     in [0, 1].
 
-    The proxy learns from the affine correction, then `rounds` − 1 times from
-    the posterior itself.
+    κ is `caution` times what maximises the likelihood of the log (empirical Bayes,
+    Robbins 1956). At the likeliest κ, e is nearest to the attractiveness of each single pair;
+    but a model that learns from e needs its mean over many pairs, and each pair's own noise
+    is a burden to it. The mean of several proxies is the better prior for the same reason
+    (Lakshminarayanan, Pritzel & Blundell 2017, *Deep Ensembles*).
+
+    A proxy learns from the affine correction, then `members` of them, `rounds` − 1 times,
+    from the posterior itself.
 
     Args:
         proxy: shared out-of-fold model, for its settings; trained on the pairs
@@ -43,6 +48,8 @@ class PairPosterior:
         model: slopes and offsets; else estimated by `click_model_from_pairs`.
         minimum: of slopes, in the first round; in (0, 1].
         strength: κ; estimated if none is given.
+        caution: factor of the estimated κ, above 0.
+        members: proxies whose mean is the prior, at least 1.
         rounds: at least 1.
         random_state: seed of the own proxy.
 
@@ -57,17 +64,24 @@ class PairPosterior:
         model: ClickModel | None = None,
         minimum: float = 0.02,
         strength: float | None = None,
+        caution: float = 4.0,
+        members: int = 4,
         rounds: int = 2,
         random_state: int = 0,
     ) -> None:
-        if rounds < 1:
-            raise ConfigError(f"rounds={rounds}: expected at least 1")
+        for name, value in (("rounds", rounds), ("members", members)):
+            if value < 1:
+                raise ConfigError(f"{name}={value}: expected at least 1")
+        if caution <= 0:
+            raise ConfigError(f"caution={caution}: expected a factor above 0")
         if strength is not None and strength <= 0:
             raise ConfigError(f"strength={strength}: expected impressions, above 0")
         self.proxy = proxy
         self.model = model
         self.minimum = minimum
         self.strength = strength
+        self.caution = caution
+        self.members = members
         self.rounds = rounds
         self.random_state = random_state
 
@@ -82,10 +96,11 @@ class PairPosterior:
         human = np.ones(len(data)) if data.human is None else data.human
         pairs = affine.pairs(data) * human[:, None]
         by_pair = _by_pair(data)
-        for _ in range(self.rounds):
-            self.proxy_ = self._fresh_proxy().fit(by_pair, pairs)
+        for round_ in range(self.rounds):
+            members = self.members if round_ or self.rounds == 1 else 1
+            self.proxies_ = [self._fresh_proxy(k).fit(by_pair, pairs) for k in range(members)]
             expected = self._expected(data, cells)
-            self.strength_ = self.strength or _likeliest_strength(evidence, expected)
+            self.strength_ = self.strength or self.caution * _likeliest_strength(evidence, expected)
             known = _posterior_mean(evidence, expected, self.strength_)
             self.known_ = {"keys": cells.keys, "mean": known}
             positive = self._look_up(data)[0]
@@ -125,15 +140,15 @@ class PairPosterior:
         places = int(cells.position.max()) + 1 if len(cells.position) else 1
         return self.model_.at(np.arange(1, places + 1))
 
-    def _fresh_proxy(self) -> OutOfFoldProxy:
+    def _fresh_proxy(self, member: int) -> OutOfFoldProxy:
         given = self.proxy or OutOfFoldProxy(random_state=self.random_state)
-        return OutOfFoldProxy(
-            given.folds, given.epochs, given.hidden_units, given.batch_size, given.random_state
-        )
+        seed = given.random_state + 7919 * member
+        return OutOfFoldProxy(given.folds, given.epochs, given.hidden_units, given.batch_size, seed)
 
     def _expected(self, data: ImportanceData, cells: ClickCells) -> Array:
-        """(pairs,) what the proxy expects of each pair, out of fold, over its rows."""
-        expected = self.proxy_.trace(_by_pair(data)).final
+        """(pairs,) what the proxies expect of each pair, out of fold, over its rows."""
+        by_pair = _by_pair(data)
+        expected = np.mean([proxy.trace(by_pair).final for proxy in self.proxies_], axis=0)
         rows = np.flatnonzero(np.isin(data.pair, cells.keys))
         code = np.searchsorted(cells.keys, data.pair[rows])
         total = np.bincount(code, expected[rows], minlength=len(cells.keys))

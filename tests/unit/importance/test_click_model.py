@@ -1,5 +1,7 @@
 """Slopes and offsets against planted ones, and what rests on them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -110,22 +112,44 @@ def test_plain_examination_is_a_model_without_offsets() -> None:
 
 def test_the_posterior_knows_attractiveness_better_than_clicks_or_proxy_alone() -> None:
     data, attractive = make_log(rows=12_000)
-    posterior = PairPosterior(model=ClickModel(SLOPE, OFFSET), random_state=3).fit(data)
+    model = ClickModel(SLOPE, OFFSET)
+    posterior = PairPosterior(model=model, caution=1.0, members=2, random_state=3).fit(data)
     pairs = posterior.pairs(data)
     truth = attractive[data.pair]
 
     def error(guess: np.ndarray) -> float:
         return float(np.mean((guess - truth) ** 2))
 
-    aggregated = AffineCorrection(ClickModel(SLOPE, OFFSET)).fit(data).pairs(data)
+    aggregated = AffineCorrection(model).fit(data).pairs(data)
     total = np.bincount(data.pair, weights=aggregated[:, 0])
     alone = np.clip(total / np.bincount(data.pair, weights=aggregated.sum(axis=1)), 0, 1)
-    expected = posterior.proxy_.trace(data).final
+    expected = np.mean([proxy.trace(data).final for proxy in posterior.proxies_], axis=0)
     assert error(pairs[:, 0]) < 0.8 * min(error(alone[data.pair]), error(expected))
     assert ((pairs >= 0) & (pairs <= 1)).all()
     np.testing.assert_allclose(pairs.sum(axis=1), 1.0)
     # As many impressions of weight as the spread around the proxy asks for, and no more.
     assert 2 <= posterior.strength_ <= 32
+
+
+def test_caution_moves_pairs_towards_the_prior_and_members_steady_it() -> None:
+    data, _ = make_log(rows=12_000)
+    model = ClickModel(SLOPE, OFFSET)
+
+    def fitted(seed: int, **settings: float) -> PairPosterior:
+        return PairPosterior(model=model, random_state=seed, **settings).fit(data)
+
+    plain, cautious = (fitted(0, caution=caution, members=1, rounds=1) for caution in (1.0, 4.0))
+    assert cautious.strength_ == 4 * plain.strength_
+    prior = plain.proxies_[0].trace(replace(data, group=data.pair)).final
+    apart = [np.abs(found.pairs(data)[:, 0] - prior).mean() for found in (plain, cautious)]
+    assert apart[1] < 0.7 * apart[0]
+    spread = [
+        np.std(
+            [fitted(seed, members=members, rounds=1).score(data) for seed in range(4)], axis=0
+        ).mean()
+        for members in (1, 4)
+    ]
+    assert spread[1] < 0.7 * spread[0]
 
 
 def test_the_posterior_judges_pairs_that_fit_has_not_met() -> None:
@@ -173,5 +197,9 @@ def test_settings_that_mean_nothing_are_refused() -> None:
         Repetition(2)
     with pytest.raises(ConfigError, match="rounds=0: expected at least 1"):
         PairPosterior(rounds=0)
+    with pytest.raises(ConfigError, match="members=0: expected at least 1"):
+        PairPosterior(members=0)
+    with pytest.raises(ConfigError, match="caution=0: expected a factor above 0"):
+        PairPosterior(caution=0)
     with pytest.raises(ConfigError, match=r"minimum=0 must be in \(0, 1\]"):
         AffineCorrection(minimum=0)
