@@ -13,8 +13,10 @@ from heft.transform import TransformSettings, preprocess
 def preprocessing_fn(
     inputs: dict[str, tf.Tensor | tf.SparseTensor], custom_config: dict[str, Any]
 ) -> dict[str, tf.Tensor]:
-    """Transform's graph; `custom_config["settings"]` holds TransformSettings as JSON."""
-    return preprocess(inputs, TransformSettings.model_validate_json(custom_config["settings"]))
+    """Transform's graph; `custom_config` holds TransformSettings as JSON, and the widths of
+    columns that are lists."""
+    settings = TransformSettings.model_validate_json(custom_config["settings"])
+    return preprocess(inputs, settings, custom_config.get("widths", {}))
 
 
 def run_fn(fn_args: FnArgs) -> None:

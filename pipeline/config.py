@@ -21,6 +21,7 @@ from heft.transform import TransformSettings
 __all__ = ["PipelineConfig", "Thresholds", "load"]
 
 _SEEDED = ("simulate", "importance", "model")
+_LISTED_UNDER = {Role.CATEGORICAL: "categorical", Role.NUMERIC: "numeric", Role.VECTOR: "vectors"}
 
 
 class Thresholds(Settings):
@@ -70,10 +71,11 @@ class PipelineConfig(Settings):
     @model_validator(mode="after")
     def _columns_are_read(self) -> Self:
         """What the model and the slices use must be what ingest writes."""
-        logged = logged_columns(self.logs.categorical, self.logs.numeric)
+        logged = logged_columns(self.logs.categorical, self.logs.numeric, self.logs.vectors)
         for role, named in (
             (Role.CATEGORICAL, self.transform.categorical),
             (Role.NUMERIC, self.transform.numeric),
+            (Role.VECTOR, self.transform.vectors),
             (Role.CATEGORICAL, self.slices),
         ):
             known = sorted(column.name for column in logged if column.role is role)
@@ -81,9 +83,14 @@ class PipelineConfig(Settings):
             if unknown:
                 raise ValueError(
                     f"{role} columns {unknown} are used and not read: expected some of {known}; "
-                    f"list further ones under logs.{role}"
+                    f"list further ones under logs.{_LISTED_UNDER[role]}"
                 )
         return self
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """How many values a row has of each column that is a list."""
+        return {name: self.logs.vectors[name] for name in self.transform.vectors}
 
 
 def load(

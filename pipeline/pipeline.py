@@ -191,6 +191,7 @@ def _transform(config: PipelineConfig, examples: Channel, schema: Channel) -> Ba
         ),
         custom_config={
             "settings": config.transform.model_dump_json(),
+            **({"widths": config.widths} if config.widths else {}),
             # Not of components.udfs, which would run Transform again for a change of the model.
             "source_digest": source_digest("heft.transform", "components.log_transform.executor"),
         },

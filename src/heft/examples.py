@@ -23,17 +23,34 @@ Columns = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Feature:
-    """One scalar feature to read; an absent value becomes `default`."""
+    """One feature to read; an absent value becomes `default`.
+
+    Attributes:
+        name: of the feature.
+        dtype: bytes, int or float.
+        default: of a value, or of each number of a list.
+        width: 0 for one value a row; else each row has a list of this many numbers, or none.
+    """
 
     name: str
-    dtype: type  # bytes, int or float
+    dtype: type
     default: bytes | int | float | None = None
+    width: int = 0
+
+    def __post_init__(self) -> None:
+        if self.width and self.dtype is bytes:
+            raise TypeError(f"{self.name!r} of width {self.width}: expected numbers in a list")
 
     @property
     def fallback(self) -> bytes | int | float:
         """What stands for an absent value."""
         absent: dict[type, bytes | int | float] = {bytes: b"", int: 0, float: float("nan")}
         return absent[self.dtype] if self.default is None else self.default
+
+    def empty(self) -> np.ndarray:
+        """The column of no rows."""
+        kinds = {bytes: object, int: np.int64, float: np.float32}
+        return np.empty((0, self.width) if self.width else 0, kinds[self.dtype])
 
 
 def shard_paths(split_uri: str) -> list[str]:
@@ -57,19 +74,19 @@ def iterate_columns(
 
 
 def read_columns(paths: Sequence[str], features: Sequence[Feature]) -> Columns:
-    """All rows of `paths` as one array per feature, each of shape (rows,)."""
+    """All rows of `paths` as one array per feature, (rows,) or (rows, width)."""
     batches = list(iterate_columns(paths, features))
     if not batches:
-        empty = {bytes: object, int: np.int64, float: np.float32}
-        return {f.name: np.empty(0, empty[f.dtype]) for f in features}
+        return {f.name: f.empty() for f in features}
     return {f.name: np.concatenate([batch[f.name] for batch in batches]) for f in features}
 
 
 def write_columns(columns: Mapping[str, np.ndarray], path: str | Path) -> int:
     """Writes columns as one TFRecord shard of `tf.Example`s, gzipped if `path` ends in .gz.
 
-    Floats are written as float32, integers as int64. A NaN float means that
-    the feature is absent in that row. The same columns give the same bytes.
+    Floats are written as float32, integers as int64; a column (rows, width) of either as
+    lists. A NaN float means that the feature is absent in that row, as does a list of
+    nothing else. The same columns give the same bytes.
 
     Returns:
         Rows written.
@@ -86,6 +103,13 @@ def write_columns(columns: Mapping[str, np.ndarray], path: str | Path) -> int:
 
 
 def _as_arrow(values: np.ndarray) -> pa.Array:
+    if values.ndim == 2:
+        absent = np.isnan(values).all(axis=1) if values.dtype.kind == "f" else None
+        # NaN among numbers is a value here, and stays one.
+        kind = pa.float32() if values.dtype.kind == "f" else pa.int64()
+        numbers = pa.array(values.ravel().astype(kind.to_pandas_dtype()), from_pandas=False)
+        mask = None if absent is None else pa.array(absent)
+        return pa.FixedSizeListArray.from_arrays(numbers, values.shape[1], mask=mask)
     if values.dtype.kind == "f":
         floats = values.astype(np.float32)
         return pa.array(floats, pa.float32(), mask=np.isnan(floats))

@@ -5,6 +5,7 @@ one `tf.Example` per impression. *Transformed* columns are what Transform adds
 for the model. *Weighted* columns are what ImportanceEstimator adds.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -23,6 +24,8 @@ __all__ = [
     "numeric_value",
     "positive_weight",
     "score_column",
+    "vector_present",
+    "vector_value",
 ]  # fmt: skip
 
 
@@ -33,6 +36,7 @@ class Role(StrEnum):
     TEXT = "text"
     CATEGORICAL = "categorical"
     NUMERIC = "numeric"
+    VECTOR = "vector"
     LABEL = "label"
     TIME = "time"
     CONTEXT = "context"
@@ -143,6 +147,16 @@ def numeric_value(name: str) -> str:
     return f"{name}_z"
 
 
+def vector_value(name: str) -> str:
+    """Transformed z-scores of a vector column, 0 where it is missing."""
+    return f"{name}_vector"
+
+
+def vector_present(name: str) -> str:
+    """Transformed: 1 where there is a vector, 0 where it is missing."""
+    return f"{name}_present"
+
+
 def positive_weight(task: str) -> str:
     """How much a sample counts as a positive of `task`."""
     return f"{task}_positive_weight"
@@ -158,9 +172,12 @@ def score_column(estimator: str, task: str) -> str:
     return f"score_{task}_{estimator}"
 
 
-def logged_columns(categorical: tuple[str, ...], numeric: tuple[str, ...]) -> tuple[Column, ...]:
+def logged_columns(
+    categorical: tuple[str, ...], numeric: tuple[str, ...], vectors: Iterable[str] = ()
+) -> tuple[Column, ...]:
     """`LOGGED`, plus the configured columns it does not know."""
     known = {column.name for column in LOGGED}
     extra = [Column(n, bytes, Role.CATEGORICAL, b"", "configured") for n in categorical]
     extra += [Column(n, float, Role.NUMERIC, None, "configured") for n in numeric]
+    extra += [Column(n, float, Role.VECTOR, None, "configured") for n in vectors]
     return LOGGED + tuple(column for column in extra if column.name not in known)

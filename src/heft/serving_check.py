@@ -196,7 +196,7 @@ class _Run:
             model = tf.saved_model.load(model_dir)
             signatures = {name: model.signatures[name] for name in (_DEFAULT, _EXAMPLES)}
             inputs = signatures[_DEFAULT].structured_input_signature[1]
-            self.columns = _columns(self.rows, {k: v.dtype for k, v in inputs.items()})
+            self.columns = _columns(self.rows, inputs)
             if self.expected is None:
                 outputs = signatures[_EXAMPLES](tf.constant(self.rows))
                 self.expected = {name: outputs[name].numpy() for name in _OUTPUTS}
@@ -278,13 +278,15 @@ def _without_position(row: bytes) -> bytes:
     return bytes(example.SerializeToString())
 
 
-def _columns(rows: Sequence[bytes], dtypes: Mapping[str, tf.DType]) -> Columns:
+def _columns(rows: Sequence[bytes], inputs: Mapping[str, tf.TensorSpec]) -> Columns:
     """The raw columns of the rows; what is absent is empty text or 0, as in the model."""
-    spec = {
-        name: tf.io.FixedLenFeature([], dtype, "" if dtype == tf.string else 0)
-        for name, dtype in dtypes.items()
+    spec = {name: tf.io.RaggedFeature(entry.dtype) for name, entry in inputs.items()}
+    columns = tf.io.parse_example(rows, spec)
+    shapes = {name: [len(rows), *(entry.shape[1:] or [1])] for name, entry in inputs.items()}
+    dense = {name: columns[name].to_tensor(shape=shape) for name, shape in shapes.items()}
+    return {
+        name: (x if len(inputs[name].shape) > 1 else x[:, 0]).numpy() for name, x in dense.items()
     }
-    return {name: tensor.numpy() for name, tensor in tf.io.parse_example(rows, spec).items()}
 
 
 def _not_a_probability(values: np.ndarray) -> str | None:

@@ -163,4 +163,6 @@ def _drop(columns: dict[str, Any], name: str) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
+    if isinstance(value, np.ndarray):
+        return [_plain(part) for part in value.tolist()]
     return value.item() if isinstance(value, np.generic) else value

@@ -3,11 +3,15 @@
 The same graph runs over the training data and inside the served model.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import tensorflow as tf
 import tensorflow_transform as tft
 from pydantic import Field
 
 from heft import features as f
+from heft.errors import DataError
 from heft.examples import Feature
 from heft.settings import Settings
 
@@ -30,26 +34,35 @@ class TransformSettings(Settings):
         numeric: float columns; a missing or non-positive value counts as the mean.
         vocabulary_size: most frequent values kept per categorical column.
         minimum_count: a categorical value seen less often is out of vocabulary.
+        vectors: dense-vector columns; a missing one counts as the mean, and as missing.
     """
 
     categorical: tuple[str, ...] = (f.CATEGORY, f.BRAND)
     numeric: tuple[str, ...] = (f.PRICE,)
     vocabulary_size: int = Field(10_000, ge=1)
     minimum_count: int = Field(5, ge=1)
+    vectors: tuple[str, ...] = ()
 
 
 def preprocess(
-    inputs: dict[str, tf.Tensor | tf.SparseTensor], settings: TransformSettings
+    inputs: dict[str, tf.Tensor | tf.SparseTensor],
+    settings: TransformSettings,
+    widths: Mapping[str, int] = MappingProxyType({}),
 ) -> Tensors:
     """The preprocessing_fn: model inputs, labels and the keys that later nodes need.
 
     Args:
         inputs: logged columns; sparse or dense, each one value per row.
         settings: the columns the model sees.
+        widths: how many values a row has of each column that is a list.
 
     Returns:
         Tensors of shape (batch,): text ids (`heft.features.OOV` if new),
-        categorical ids, z-scores, lexical features, labels, keys.
+        categorical ids, z-scores, lexical features, labels, keys; of a vector column
+        (batch, width) z-scores, and whether there was one.
+
+    Raises:
+        DataError: no row has a vector that the model is to see.
     """
     query, title = _dense(inputs[f.QUERY], ""), _dense(inputs[f.TITLE], "")
     outputs = {
@@ -67,6 +80,8 @@ def preprocess(
         )
     for name in settings.numeric:
         outputs[f.numeric_value(name)] = _log_z_score(_dense(inputs[name], 0.0))
+    for name in settings.vectors:
+        outputs |= _vector(inputs, name, widths[name])
     for column in (f.POSITION, f.CLICK, f.CONVERSION, f.RANDOMISED):
         outputs[column] = _dense(inputs[column], 0)
     outputs[f.TIMESTAMP] = _dense(inputs[f.TIMESTAMP], 0)
@@ -136,6 +151,32 @@ def _log_z_score(values: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.math.is_finite(scaled), scaled, tf.zeros_like(scaled))
 
 
+def _vector(inputs: dict[str, tf.Tensor | tf.SparseTensor], name: str, width: int) -> Tensors:
+    """z-scores of each dimension, 0 where there is no vector, and a 1 where there is one.
+
+    A vector of zeros alone, or with a number that is not finite, is none: a client that has
+    to send something sends that.
+    """
+    if name not in inputs or inputs[name].dtype != tf.float32:
+        raise DataError(
+            f"no row has a vector {name!r}: map the column, or take it out of transform.vectors"
+        )
+    values = inputs[name]
+    if isinstance(values, tf.SparseTensor):
+        shape = tf.stack([values.dense_shape[0], tf.cast(width, tf.int64)])
+        values = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape))
+    values = tf.reshape(values, [-1, width])
+    finite = tf.reduce_all(tf.math.is_finite(values), axis=1)
+    known = finite & tf.reduce_any(values != 0, axis=1)
+    # As in `_log_z_score`, what is missing is left out of mean and variance.
+    nan = tf.fill(tf.shape(values), float("nan"))
+    scaled = tft.scale_to_z_score(tf.where(known[:, None], values, nan), elementwise=True)
+    return {
+        f.vector_value(name): tf.where(known[:, None], scaled, tf.zeros_like(scaled)),
+        f.vector_present(name): tf.cast(known, tf.float32),
+    }
+
+
 def _normalise(text: tf.Tensor) -> tf.Tensor:
     lowered = tf.strings.lower(text, encoding="utf-8")
     return tf.strings.strip(tf.strings.regex_replace(lowered, r"[^\p{L}\p{N}]+", " "))
@@ -166,4 +207,7 @@ def transformed_features(output: tft.TFTransformOutput) -> list[Feature]:
     """All columns that Transform wrote, as features to read back."""
     kinds = {tf.string: bytes, tf.int64: int, tf.float32: float}
     spec = output.transformed_feature_spec()
-    return [Feature(name, kinds[entry.dtype]) for name, entry in sorted(spec.items())]
+    return [
+        Feature(name, kinds[entry.dtype], width=entry.shape[0] if entry.shape else 0)
+        for name, entry in sorted(spec.items())
+    ]

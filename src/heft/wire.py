@@ -20,11 +20,11 @@ _KIND = {"bytes": b"\x0a", "float": b"\x12", "int64": b"\x1a"}
 
 
 def encode_examples(columns: Mapping[str, pa.Array]) -> pa.Array:
-    """Serialised `tf.Example`s with one scalar feature per column.
+    """Serialised `tf.Example`s with one feature per column.
 
     Args:
-        columns: arrays of shape (rows,): binary or string, float32, int64. A
-            null leaves the feature out of that row.
+        columns: arrays of shape (rows,): binary or string, float32, int64, or lists of
+            them. A null, and an empty list, leaves the feature out of that row.
 
     Returns:
         A binary array of shape (rows,).
@@ -41,32 +41,56 @@ def encode_examples(columns: Mapping[str, pa.Array]) -> pa.Array:
 
 def _entry(name: str, array: pa.Array) -> list[pa.Array]:
     """The map entry of one feature, as the bytes before the payload and the payload."""
-    if pa.types.is_int64(array.type):
-        kind, payload = "int64", _varints(array)
-    elif pa.types.is_float32(array.type):
-        kind, payload = "float", _fixed32(array)
-    elif pa.types.is_string(array.type) or pa.types.is_binary(array.type):
-        kind, payload = "bytes", array.cast(pa.binary())
+    lists = pa.types.is_list(array.type) or pa.types.is_fixed_size_list(array.type)
+    values = array.flatten() if lists else array
+    if pa.types.is_int64(values.type):
+        kind, payload = "int64", _varints(values)
+    elif pa.types.is_float32(values.type):
+        kind, payload = "float", _fixed32(values)
+    elif pa.types.is_string(values.type) or pa.types.is_binary(values.type):
+        kind, payload = "bytes", values.cast(pa.binary())
     else:
         raise TypeError(f"column {name!r} is {array.type}: expected binary, float32 or int64")
-    prefixes = _prefixes(_lengths(payload), name, _KIND[kind])
+    # Numbers of a list are packed into one field; texts each have theirs.
+    packed = not (lists and kind == "bytes")
+    if not packed:
+        payload = pc.binary_join_element_wise(
+            _prefixes(_lengths(payload), b"", _FIRST), payload, b""
+        )
+    if lists:
+        payload = _joined(payload, array)
+    prefixes = _prefixes(_lengths(payload), name, _KIND[kind], packed)
     if payload.null_count:
         prefixes = pc.if_else(payload.is_valid(), prefixes, pa.scalar(None, pa.binary()))
     return [prefixes, payload]
 
 
-def _prefixes(lengths: np.ndarray, name: str | bytes, kind: bytes) -> pa.Array:
+def _joined(values: pa.Array, lists: pa.Array) -> pa.Array:
+    """The payloads of each list's values as one, null where there is none."""
+    sizes = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    ends = np.concatenate([[0], np.cumsum(_lengths(values))])
+    offsets = ends[np.concatenate([[0], np.cumsum(sizes)])]
+    data = values.buffers()[2] or pa.py_buffer(b"")
+    whole = pa.Array.from_buffers(
+        pa.binary(), len(lists), [None, pa.py_buffer(offsets.astype(np.int32)), data]
+    )
+    if sizes.all():
+        return whole
+    return pc.if_else(pa.array(sizes > 0), whole, pa.scalar(None, pa.binary()))
+
+
+def _prefixes(lengths: np.ndarray, name: str | bytes, kind: bytes, packed: bool = True) -> pa.Array:
     """The bytes that go before a payload, which depend on its length alone."""
     distinct, which = np.unique(lengths, return_inverse=True)
     key = name.encode() if isinstance(name, str) else name
-    table = pa.array([_prefix(int(n), key, kind) for n in distinct], pa.binary())
+    table = pa.array([_prefix(int(n), key, kind, packed) for n in distinct], pa.binary())
     return table.take(pa.array(which))
 
 
-def _prefix(length: int, key: bytes, kind: bytes) -> bytes:
+def _prefix(length: int, key: bytes, kind: bytes, packed: bool) -> bytes:
     if not key:
         return kind + _varint(length)
-    values = _FIRST + _varint(length)
+    values = _FIRST + _varint(length) if packed else b""
     feature = kind + _varint(len(values) + length) + values
     body = _FIRST + _varint(len(key)) + key + _SECOND + _varint(len(feature) + length) + feature
     return _FIRST + _varint(len(body) + length) + body

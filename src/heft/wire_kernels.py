@@ -5,17 +5,22 @@ import numpy as np
 
 from heft.crc32c import masked_crc
 
-__all__ = ["BYTES", "COMPLETE", "FAULTS", "FLOAT", "INT", "decode_rows"]
+__all__ = [
+    "BAD_EXAMPLE", "BYTES", "COMPLETE", "FAULTS", "FLOAT", "INT", "LIST", "WRONG_KIND",
+    "WRONG_WIDTH", "decode_rows", "field_at", "little", "varint",
+]  # fmt: skip
 
 BYTES, FLOAT, INT = 0, 1, 2  # field numbers in `Feature`, less one
+LIST = 3  # of numbers: found by `decode_rows`, read by `wire_lists`
 
 # What `decode_rows` ends with.
-COMPLETE, BAD_FRAME, BAD_EXAMPLE, MANY_VALUES, WRONG_KIND = 0, 1, 2, 3, 4
+COMPLETE, BAD_FRAME, BAD_EXAMPLE, MANY_VALUES, WRONG_KIND, WRONG_WIDTH = 0, 1, 2, 3, 4, 5
 FAULTS = {
     BAD_FRAME: "its checksum or length is wrong",
     BAD_EXAMPLE: "it is no tf.Example",
     MANY_VALUES: "more than one value",
     WRONG_KIND: "values of another kind",
+    WRONG_WIDTH: "a list of another length",
 }
 _FRAME = 12  # bytes before the data: length and its checksum
 _FIRST, _SECOND = 0x0A, 0x12  # tags of fields 1 and 2 with a length
@@ -23,7 +28,8 @@ _ENTRIES = 256  # of a record whose keys are remembered
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _little(data: np.ndarray, place: int, size: int) -> np.uint64:
+def little(data: np.ndarray, place: int, size: int) -> np.uint64:
+    """`size` bytes as a number, the lowest first."""
     value = np.uint64(0)
     for k in range(size):
         value |= np.uint64(data[place + k]) << np.uint64(8 * k)
@@ -31,7 +37,7 @@ def _little(data: np.ndarray, place: int, size: int) -> np.uint64:
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _varint(data: np.ndarray, place: int, end: int) -> tuple[np.uint64, int]:
+def varint(data: np.ndarray, place: int, end: int) -> tuple[np.uint64, int]:
     """The value and where it ends; −1 where it does not end before `end`."""
     value, shift = np.uint64(0), np.uint64(0)
     while place < end and shift < 64:
@@ -45,20 +51,20 @@ def _varint(data: np.ndarray, place: int, end: int) -> tuple[np.uint64, int]:
 
 
 @numba.njit(nogil=True, cache=True)
-def _field(data: np.ndarray, place: int, end: int) -> tuple[int, int, int]:
+def field_at(data: np.ndarray, place: int, end: int) -> tuple[int, int, int]:
     """Tag, and begin and end of the payload of the field at `place`; an end of −1 is a fault."""
-    tag, begin = _varint(data, place, end)
+    tag, begin = varint(data, place, end)
     if begin < 0:
         return 0, 0, -1
     wire = tag & np.uint64(7)
     stop = begin
     if wire == 2:
-        size, begin = _varint(data, begin, end)
+        size, begin = varint(data, begin, end)
         if begin < 0 or size > np.uint64(end - begin):
             return 0, 0, -1
         stop = begin + np.int64(size)
     elif wire == 0:
-        stop = _varint(data, begin, end)[1]
+        stop = varint(data, begin, end)[1]
     elif wire == 1:
         stop = begin + 8
     elif wire == 5:
@@ -97,14 +103,14 @@ def _value(
     """
     count = 0
     while place < end:
-        tag, inner, place = _field(data, place, end)
+        tag, inner, place = field_at(data, place, end)
         if place < 0 or tag & 7 != 2:
             return 0, BAD_EXAMPLE
         if tag >> 3 != kind + 1:
             return 0, WRONG_KIND
         count = 0
         while inner < place:
-            tag, begin, inner = _field(data, inner, place)
+            tag, begin, inner = field_at(data, inner, place)
             if inner < 0:
                 return 0, BAD_EXAMPLE
             if tag >> 3 != 1:
@@ -118,14 +124,9 @@ def _value(
 
 @numba.njit(nogil=True, cache=True)
 def _values(
-    data: np.ndarray,
-    begin: int,
-    end: int,
-    wire: int,
-    kind: int,
-    word: np.ndarray,
+    data: np.ndarray, begin: int, end: int, wire: int, kind: int, word: np.ndarray,
     extent: np.ndarray,
-) -> int:
+) -> int:  # fmt: skip
     """Values of one field of a list, packed or not; −1 on a fault."""
     if kind == BYTES:
         extent[0], extent[1] = begin, end - begin
@@ -134,13 +135,13 @@ def _values(
         if wire not in (2, 5) or (end - begin) % 4:
             return -1
         if end > begin:
-            word[0] = _little(data, end - 4, 4)
+            word[0] = little(data, end - 4, 4)
         return (end - begin) // 4
     if wire not in (0, 2):
         return -1
     count = 0
     while begin < end:
-        word[0], begin = _varint(data, begin, end)
+        word[0], begin = varint(data, begin, end)
         if begin < 0:
             return -1
         count += 1
@@ -152,7 +153,7 @@ def _entry(data: np.ndarray, place: int, end: int) -> tuple[int, int, int, int]:
     """Begin and end of the key and of the value of a map entry; a first of −1 is a fault."""
     key, key_end, value, value_end = place, place, place, place
     while place < end:
-        tag, begin, place = _field(data, place, end)
+        tag, begin, place = field_at(data, place, end)
         if place < 0:
             return -1, 0, 0, 0
         if tag == _FIRST:
@@ -164,23 +165,15 @@ def _entry(data: np.ndarray, place: int, end: int) -> tuple[int, int, int, int]:
 
 @numba.njit(nogil=True, cache=True)
 def _features(
-    data: np.ndarray,
-    place: int,
-    end: int,
-    row: int,
-    names: np.ndarray,
-    ends: np.ndarray,
-    kinds: np.ndarray,
-    words: np.ndarray,
-    begins: np.ndarray,
-    lengths: np.ndarray,
+    data: np.ndarray, place: int, end: int, row: int, names: np.ndarray, ends: np.ndarray,
+    kinds: np.ndarray, words: np.ndarray, begins: np.ndarray, lengths: np.ndarray,
     seen: np.ndarray,
-) -> tuple[int, int]:
+) -> tuple[int, int]:  # fmt: skip
     """Reads the wanted entries of a `Features` map; a fault, and the feature at fault."""
     word, extent = np.zeros(1, np.uint64), np.zeros(2, np.int64)
     number = 0
     while place < end:
-        tag, inner, place = _field(data, place, end)
+        tag, inner, place = field_at(data, place, end)
         if place < 0:
             return BAD_EXAMPLE, -1
         if tag != _FIRST:
@@ -198,6 +191,9 @@ def _features(
         feature = last[2]
         if feature < 0:
             continue
+        if kinds[feature] == LIST:
+            begins[feature, row], lengths[feature, row] = value, value_end - value
+            continue
         count, fault = _value(data, value, value_end, kinds[feature], word, extent)
         if fault != COMPLETE or count > 1:
             return fault if fault != COMPLETE else MANY_VALUES, feature
@@ -210,18 +206,10 @@ def _features(
 
 @numba.njit(nogil=True, cache=True)
 def decode_rows(
-    data: np.ndarray,
-    place: int,
-    row: int,
-    last_row: int,
-    check: bool,
-    names: np.ndarray,
-    ends: np.ndarray,
-    kinds: np.ndarray,
-    words: np.ndarray,
-    begins: np.ndarray,
+    data: np.ndarray, place: int, row: int, last_row: int, check: bool, names: np.ndarray,
+    ends: np.ndarray, kinds: np.ndarray, words: np.ndarray, begins: np.ndarray,
     lengths: np.ndarray,
-) -> tuple[int, int, int, int]:
+) -> tuple[int, int, int, int]:  # fmt: skip
     """Decodes whole records from data[place:] into rows `row` to `last_row`.
 
     Args:
@@ -232,7 +220,8 @@ def decode_rows(
         names, ends: the wanted names one after another, and where each ends.
         kinds: of each wanted feature.
         words: (features, rows) uint64, numbers go here; what is absent stays as it is.
-        begins, lengths: (features, rows) int64, where in `data` bytes are.
+        begins, lengths: (features, rows) int64, where in `data` bytes are, or the `Feature`
+            of a list.
 
     Returns:
         place and row behind the last whole record, `COMPLETE` or a fault of the record there,
@@ -241,18 +230,18 @@ def decode_rows(
     seen = np.full((_ENTRIES, 3), -1, np.int64)
     size = len(data)
     while row < last_row and place + _FRAME <= size:
-        if np.uint64(masked_crc(data, place, place + 8)) != _little(data, place + 8, 4):
+        if np.uint64(masked_crc(data, place, place + 8)) != little(data, place + 8, 4):
             return place, row, BAD_FRAME, -1
-        length = _little(data, place, 8)
+        length = little(data, place, 8)
         begin = place + _FRAME
         if length + np.uint64(4) > np.uint64(size - begin):
             break
         end = begin + np.int64(length)  # type: ignore[assignment]
-        if check and np.uint64(masked_crc(data, begin, end)) != _little(data, end, 4):
+        if check and np.uint64(masked_crc(data, begin, end)) != little(data, end, 4):
             return place, row, BAD_FRAME, -1
         at = begin
         while at < end:
-            tag, inner, at = _field(data, at, end)
+            tag, inner, at = field_at(data, at, end)
             if at < 0:
                 return place, row, BAD_EXAMPLE, -1
             if tag == _FIRST:

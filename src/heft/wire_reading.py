@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from heft.errors import DataError
-from heft.wire_kernels import BYTES, COMPLETE, FAULTS, FLOAT, INT, decode_rows
+from heft.wire_kernels import BYTES, COMPLETE, FAULTS, FLOAT, INT, LIST, decode_rows
+from heft.wire_lists import fill_lists
 
 __all__ = ["read_shard"]
 
@@ -22,10 +23,12 @@ Columns = dict[str, np.ndarray]
 
 _CHUNK = 1 << 20  # compressed bytes read at a time
 _KIND = {bytes: BYTES, float: FLOAT, int: INT}
+_NUMBER = {float: np.float32, int: np.int64}
 
 
 class Wanted(Protocol):
-    """One scalar feature: its name, its type, and what stands for an absent value."""
+    """A feature: its name, its type, what stands for an absent value, and how many numbers
+    its list holds; 0 if it has one value."""
 
     @property
     def name(self) -> str: ...
@@ -33,6 +36,8 @@ class Wanted(Protocol):
     def dtype(self) -> type: ...
     @property
     def fallback(self) -> bytes | int | float: ...
+    @property
+    def width(self) -> int: ...
 
 
 def read_shard(
@@ -43,7 +48,8 @@ def read_shard(
     Args:
         path: a TFRecord file, local or of any file system TensorFlow knows; gzipped if it ends
             in .gz.
-        features: what to read: float32, int64 or `object` arrays of bytes come out.
+        features: what to read: float32, int64 or `object` arrays of bytes come out, (rows,), or
+            (rows, width) of a list.
         batch_rows: at least 1.
         chunk: bytes read at a time; memory is some ten times that, and the batch.
 
@@ -85,7 +91,8 @@ class _Batch:
         self.features, self.rows = features, rows
         self.names = np.frombuffer(b"".join(names) + b"\0", np.uint8)
         self.ends = np.cumsum([len(name) for name in names], dtype=np.int64)
-        self.kinds = np.array([_KIND[feature.dtype] for feature in features], np.int64)
+        kinds = [LIST if feature.width else _KIND[feature.dtype] for feature in features]
+        self.kinds = np.array(kinds, np.int64)
         self._begin()
 
     def _begin(self) -> None:
@@ -97,7 +104,13 @@ class _Batch:
                 self.words[k] = np.float32(feature.fallback).view(np.uint32)
             elif feature.dtype is int:
                 self.words[k] = np.int64(feature.fallback).view(np.uint64)
-        texts = shape if BYTES in self.kinds else (len(self.features), 1)
+        self.lists = {
+            k: np.full((self.rows, feature.width), feature.fallback, _NUMBER[feature.dtype])
+            for k, feature in enumerate(self.features)
+            if feature.width
+        }
+        found = BYTES in self.kinds or LIST in self.kinds
+        texts = shape if found else (len(self.features), 1)
         self.begins, self.lengths = np.zeros(texts, np.int64), np.full(texts, -1, np.int64)
         self.objects = {
             k: np.full(self.rows, feature.fallback, object)
@@ -123,11 +136,30 @@ class _Batch:
             for row, (begin, length) in enumerate(extents, begun):
                 if length >= 0:
                     column[row] = buffer[begin : begin + length]
-        return place, fault, feature
+        return self._fill_lists(array, begun) or (place, fault, feature)
+
+    def _fill_lists(self, array: np.ndarray, begun: int) -> tuple[int, int, int] | None:
+        """What the lists of the new rows hold; the first fault, if there is one."""
+        faults = []
+        for k, numbers in self.lists.items():
+            words = numbers.view(np.uint32 if numbers.dtype == np.float32 else np.uint64)
+            kind = _KIND[self.features[k].dtype]
+            row, fault = fill_lists(
+                array, self.begins[k], self.lengths[k], begun, self.row, kind, words
+            )
+            if fault != COMPLETE:
+                faults.append((row, fault, k))
+        if not faults:
+            return None
+        self.row, fault, k = min(faults)
+        return 0, fault, k
 
     def taken(self) -> Columns:
         columns: Columns = {}
         for k, feature in enumerate(self.features):
+            if feature.width:
+                columns[feature.name] = self.lists[k][: self.row]
+                continue
             words = self.words[k, : self.row]
             if feature.dtype is float:
                 columns[feature.name] = words.astype(np.uint32).view(np.float32)
@@ -177,5 +209,8 @@ def _ahead(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _message(path: str, record: int, fault: int, features: Sequence[Wanted], feature: int) -> str:
     name = f", feature {features[feature].name!r}" if feature >= 0 else ""
-    wanted = f": expected one {features[feature].dtype.__name__}" if feature >= 0 else ""
+    wanted = ""
+    if feature >= 0:
+        count = features[feature].width or "one"
+        wanted = f": expected {count} {features[feature].dtype.__name__}"
     return f"{path}, record {record + 1}{name}: {FAULTS[fault]}{wanted}; write the shard again"

@@ -62,6 +62,19 @@ def test_a_nan_is_left_out_of_its_example_and_reads_as_the_default(tmp_path: Pat
     assert np.isnan(read_columns([str(path)], [Feature("price", float)])["price"][1])
 
 
+def test_lists_of_numbers_come_back_and_one_of_nan_alone_is_absent(tmp_path: Path) -> None:
+    image = np.array([[1, 2], [np.nan, np.nan], [np.nan, 4]], np.float32)
+    ids = np.array([[1, -1, 2**62]] * 3)
+    write_columns({"image": image, "ids": ids}, tmp_path / "part")
+    asked = [Feature("image", float, 0.5, width=2), Feature("ids", int, width=3)]
+    found = read_columns([str(tmp_path / "part")], asked)
+    np.testing.assert_array_equal(found["image"], [[1, 2], [0.5, 0.5], [np.nan, 4]])
+    np.testing.assert_array_equal(found["ids"], ids)
+    assert [x.shape for x in read_columns([], asked).values()] == [(0, 2), (0, 3)]
+    with pytest.raises(TypeError, match="'texts' of width 2: expected numbers"):
+        Feature("texts", bytes, width=2)
+
+
 def test_a_feature_that_no_row_has_takes_its_default(tmp_path: Path) -> None:
     write_columns({"click": np.array([True, False])}, tmp_path / "part.gz")
     asked = [Feature("click", int), Feature("brand", bytes, b"none"), Feature("grade", int, -1)]

@@ -45,6 +45,40 @@ def test_bytes_are_protobufs_own(
     assert [b"" if data == b"\x0a\x00" else data for data in encoded.to_pylist()] == expected
 
 
+_lists = st.lists(
+    st.tuples(
+        st.lists(st.binary(max_size=200), max_size=4) | st.none(),
+        st.lists(_int64, max_size=4) | st.none(),
+        st.lists(_float32, max_size=4) | st.none(),
+        st.lists(_float32, min_size=3, max_size=3) | st.none(),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(_lists)
+def test_bytes_of_lists_are_protobufs_own(rows: list[tuple[list | None, ...]]) -> None:
+    names = ("texts", "wholes", "numbers", "fixed")
+    types = (pa.binary(), pa.int64(), pa.float32(), pa.float32())
+    columns = {}
+    for k, (name, kind) in enumerate(zip(names, types, strict=True)):
+        listed = pa.list_(kind, 3) if name == "fixed" else pa.list_(kind)
+        values = [row[k] for row in rows]
+        columns[name] = pa.array([None, *values], listed).slice(1)
+    expected = []
+    for row in rows:
+        example = tf.train.Example()
+        feature = example.features.feature
+        for name, values in zip(names, row, strict=True):
+            if values:
+                kind = {"texts": "bytes_list", "wholes": "int64_list"}.get(name, "float_list")
+                getattr(feature[name], kind).value.extend(values)
+        expected.append(example.SerializeToString(deterministic=True))
+    encoded = encode_examples(columns).to_pylist()
+    assert [b"" if data == b"\x0a\x00" else data for data in encoded] == expected
+
+
 def test_slices_and_other_types() -> None:
     column = pa.array([1, None, 300, -1]).slice(1)
     encoded = encode_examples({"a": column}).to_pylist()

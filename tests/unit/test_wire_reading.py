@@ -20,12 +20,22 @@ FEATURES = [
     Feature("query", bytes, b"none"),
     Feature("café", int),
     Feature("nan", float),
+    Feature("image", float, width=3),
+    Feature("known", float, 0.5, width=1),
+    Feature("ids", int, -1, width=4),
 ]
 _TF = {bytes: tf.string, int: tf.int64, float: tf.float32}
 
 
 def _by_parse_example(records: list[bytes]) -> dict[str, np.ndarray]:
-    spec = {f.name: tf.io.FixedLenFeature([], _TF[f.dtype], f.fallback) for f in FEATURES}
+    spec = {
+        f.name: tf.io.FixedLenFeature(
+            [f.width] if f.width else [],
+            _TF[f.dtype],
+            [f.fallback] * f.width if f.width else f.fallback,
+        )
+        for f in FEATURES
+    }
     return {name: x.numpy() for name, x in tf.io.parse_example(records, spec).items()}
 
 
@@ -59,6 +69,10 @@ rows = st.lists(
             "unwanted": st.binary(max_size=40),
             "Price": floats,
             "empty": st.none(),
+            "image": st.lists(floats, min_size=3, max_size=3),
+            "known": floats,
+            "ids": st.lists(numbers, min_size=4, max_size=4),
+            "many": st.lists(floats, max_size=5),
         },
     ),
     max_size=12,
@@ -69,7 +83,10 @@ def _example(row: dict, empty: bool = False) -> bytes:
     proto = tf.train.Example()
     for name, x in row.items():
         feature = proto.features.feature[name]
-        if isinstance(x, bytes):
+        if isinstance(x, list):
+            floating = not x or isinstance(x[0], float)
+            (feature.float_list if floating else feature.int64_list).value.extend(x)
+        elif isinstance(x, bytes):
             feature.bytes_list.value.append(x)
         elif isinstance(x, float):
             feature.float_list.value.append(x)
@@ -110,6 +127,32 @@ def test_lists_that_are_not_packed_and_fields_nobody_knows(tmp_path: Path) -> No
     got = _read(_write([record, record], tmp_path / "a"))
     assert got["price"].tolist() == [2.5, 2.5]
     assert got["id"].tolist() == [150, 150]
+
+
+def test_numbers_of_a_list_may_come_in_parts_and_not_packed(tmp_path: Path) -> None:
+    one, two, three = (np.float32(x).tobytes() for x in (1, 2, 3))
+    parts = _field(0x0A, one) + b"\x0d" + two + _field(0x0A, three)
+    image = _field(0x0A, b"image") + _field(0x12, _field(0x12, parts))
+    whole = b"\x08\x96\x01" + _field(0x0A, b"\x01\x02\x03")
+    ids = _field(0x0A, b"ids") + _field(0x12, _field(0x1A, whole))
+    record = _field(0x0A, _field(0x0A, image) + _field(0x0A, ids))
+    got = _read(_write([record, record], tmp_path / "a"))
+    assert got["image"].tolist() == [[1, 2, 3]] * 2
+    assert got["ids"].tolist() == [[150, 1, 2, 3]] * 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 200])
+def test_a_list_of_another_length_is_named(tmp_path: Path, count: int) -> None:
+    rows = [{"image": [1.0] * 3, "price": 1.0}, {"image": [1.0] * count, "price": 1.0}]
+    path = _write([_example(row) for row in rows], tmp_path / "short.gz")
+    with pytest.raises(
+        DataError,
+        match=r"short.gz, record 2, feature 'image': a list of another length: expected 3 float",
+    ):
+        _read(path)
+    path = _write([_example({"image": [1, 2, 3]})], tmp_path / "kind.gz")
+    with pytest.raises(DataError, match=r"feature 'image': values of another kind"):
+        _read(path)
 
 
 def test_a_list_without_a_value_is_an_absent_one(tmp_path: Path) -> None:

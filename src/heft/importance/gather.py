@@ -123,8 +123,7 @@ def shard_blocks(shard: Shard, features: list[Feature]) -> Iterator[Columns]:
         empty = False
         yield columns
     if empty:
-        kinds = {bytes: object, int: np.int64, float: np.float32}
-        yield {feature.name: np.empty(0, kinds[feature.dtype]) for feature in features}
+        yield {feature.name: feature.empty() for feature in features}
 
 
 def load_block(path: str) -> Columns:

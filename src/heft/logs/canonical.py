@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from heft.logs.fields import NEVER_MISSING, Field, Kind
+from heft.logs.lists import vectors
 
-__all__ = ["LATEST_TIME", "Faults", "canonical_columns"]
+__all__ = ["LATEST_TIME", "Faults", "canonical_columns", "is_text"]
 
 LATEST_TIME = 4_102_444_800_000  # 2100-01-01, ms
 _TRUE, _FALSE = ("true", "t", "yes", "1", "1.0"), ("false", "f", "no", "0", "0.0", "")
@@ -56,8 +57,8 @@ def canonical_columns(
         rows: rows in the batch.
 
     Returns:
-        One array of shape (rows,) per field (string, int64 or float64), where
-        faulty rows hold anything, and the faults.
+        One array of shape (rows,) per field (string, int64, float64 or lists of
+        float32), where faulty rows hold anything, and the faults.
     """
     faults = Faults(rows)
     columns = {}
@@ -78,6 +79,8 @@ def _convert(array: pa.Array, field: Field, unit: str, faults: Faults) -> pa.Arr
         return _time(array, field, unit, faults)
     if field.kind is Kind.FLAG:
         return _flag(array, field, faults)
+    if field.kind is Kind.VECTOR:
+        return vectors(array, field.name, field.width, faults)
     return _number(array, field, faults)
 
 
@@ -136,7 +139,7 @@ def _number(array: pa.Array, field: Field, faults: Faults) -> pa.Array:
 
 def _as_float(array: pa.Array, field: Field, faults: Faults) -> tuple[np.ndarray, np.ndarray]:
     """Values (rows,) as float64, NaN where missing or unreadable; and what is missing."""
-    if _is_text(array.type):
+    if is_text(array.type):
         text = pc.utf8_trim_whitespace(_as_string(array, field, faults))
         missing = _mask(pc.equal(text, "").fill_null(True))
         text = pc.if_else(pa.array(missing), pa.scalar(None, pa.string()), text)
@@ -194,7 +197,8 @@ def _flag(array: pa.Array, field: Field, faults: Faults) -> pa.Array:
     return pa.array(true.astype(np.int64))
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is one of text or bytes."""
     return bool(
         pa.types.is_string(kind) or pa.types.is_large_string(kind)
         or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)

@@ -64,19 +64,23 @@ def observation(start: np.ndarray, end_of_data: int, conversion_window: float) -
     return np.asarray(seconds, np.float32)
 
 
-def example_columns(categorical: tuple[str, ...], numeric: tuple[str, ...]) -> list[Column]:
+def example_columns(
+    categorical: tuple[str, ...], numeric: tuple[str, ...], vectors: tuple[str, ...] = ()
+) -> list[Column]:
     """The columns of an impression's example."""
     return [
-        column for column in features.logged_columns(categorical, numeric)
+        column for column in features.logged_columns(categorical, numeric, vectors)
         if column.name != features.GRADE
     ]  # fmt: skip
 
 
-def graded_columns(categorical: tuple[str, ...], numeric: tuple[str, ...]) -> list[Column]:
+def graded_columns(
+    categorical: tuple[str, ...], numeric: tuple[str, ...], vectors: tuple[str, ...] = ()
+) -> list[Column]:
     """The columns of a human grade's example: nothing was shown or clicked."""
-    item = (Role.TEXT, Role.CATEGORICAL, Role.NUMERIC, Role.KEY)
+    item = (Role.TEXT, Role.CATEGORICAL, Role.NUMERIC, Role.VECTOR, Role.KEY)
     return [
-        column for column in features.logged_columns(categorical, numeric)
+        column for column in features.logged_columns(categorical, numeric, vectors)
         if column.name == features.GRADE
         or (column.role in item and column.name != features.USER_ID)
     ]  # fmt: skip
@@ -101,7 +105,10 @@ def write_shard(table: pa.Table, columns: Sequence[Column], path: str) -> int:
 
 
 def _feature(values: pa.ChunkedArray, column: Column) -> pa.Array:
-    array = values.combine_chunks().cast(_ARROW[column.dtype], safe=False)
+    array = values.combine_chunks()
+    if column.role is Role.VECTOR:
+        return array
+    array = array.cast(_ARROW[column.dtype], safe=False)
     if column.default is not None:
         array = array.fill_null(pa.scalar(column.default, array.type))
     return array

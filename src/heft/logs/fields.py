@@ -1,7 +1,9 @@
 """Which columns each stream has, and what a good value of each is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from heft import features
 
@@ -25,20 +27,24 @@ class Kind(StrEnum):
     NUMBER = "number"
     PROPENSITY = "propensity"  # in (0, 1]
     GRADE = "grade"  # from 0
+    VECTOR = "vector"  # a list of finite numbers
 
 
 # Kinds whose values may not be missing in a row.
 NEVER_MISSING = (Kind.ID, Kind.POSITION, Kind.TIME, Kind.GRADE)
+LIST_KINDS = (Kind.VECTOR,)
 NUMERIC_KINDS = (Kind.POSITION, Kind.NUMBER, Kind.PROPENSITY, Kind.GRADE)
 
 
 @dataclass(frozen=True)
 class Field:
-    """One column of a stream; `required` columns must exist in every file."""
+    """One column of a stream; `required` columns must exist in every file. `width` is that of
+    a vector."""
 
     name: str
     kind: Kind
     required: bool = True
+    width: int = 0
 
 
 _ITEM = (
@@ -84,7 +90,10 @@ _FIELDS: dict[str, tuple[Field, ...]] = {
 
 
 def stream_fields(
-    stream: str, categorical: tuple[str, ...], numeric: tuple[str, ...]
+    stream: str,
+    categorical: tuple[str, ...],
+    numeric: tuple[str, ...],
+    vectors: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[Field, ...]:
     """The columns of a stream; the configured extra ones may lie with the
     impressions (context) or in the catalogue (item)."""
@@ -94,4 +103,5 @@ def stream_fields(
     known = {field.name for field in fields}
     extra = [Field(name, Kind.TEXT, required=False) for name in categorical]
     extra += [Field(name, Kind.NUMBER, required=False) for name in numeric]
+    extra += [Field(name, Kind.VECTOR, False, width) for name, width in vectors.items()]
     return fields + tuple(field for field in extra if field.name not in known)

@@ -7,7 +7,7 @@ bad line costs that line and its number is known.
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,10 +159,13 @@ def _csv_line_by_line(
     return Parsed(columns, np.array(rows, np.int64), malformed)
 
 
-def json_types(block: Block, wanted: Sequence[str], rows: int = 100) -> dict[str, pa.DataType]:
+def json_types(
+    block: Block, wanted: Sequence[str], lists: Collection[str] = (), rows: int = 100
+) -> dict[str, pa.DataType]:
     """The Arrow type each wanted (dotted) column shows in the first `rows` records.
 
-    A column nobody has seen counts as text; one of several kinds is left out.
+    A column nobody has seen counts as text, or as numbers if it is one of `lists`; one of
+    several kinds is left out.
     """
     kinds: dict[str, set[type]] = {name: set() for name in wanted}
     for row in range(min(rows, len(block))):
@@ -179,7 +182,8 @@ def json_types(block: Block, wanted: Sequence[str], rows: int = 100) -> dict[str
         frozenset({bool}): pa.bool_(), frozenset({int}): pa.int64(),
         frozenset({float}): pa.float64(), frozenset({int, float}): pa.float64(),
     }  # fmt: skip
-    return {n: types[frozenset(k)] for n, k in kinds.items() if frozenset(k) in types}
+    found = {n: types[frozenset(k)] for n, k in kinds.items() if frozenset(k) in types}
+    return found | {n: pa.list_(pa.float64()) for n in lists if kinds[n] <= {list}}
 
 
 def json_columns(block: Block) -> set[str]:
@@ -200,8 +204,10 @@ def _names(record: object) -> set[str]:
     return set(record) | inner
 
 
-def parse_json(block: Block, types: dict[str, pa.DataType], wanted: Sequence[str]) -> Parsed:
-    """The `wanted` columns of a block; a column that is absent is null.
+def parse_json(
+    block: Block, types: dict[str, pa.DataType], wanted: Sequence[str], lists: Collection[str] = ()
+) -> Parsed:
+    """The `wanted` columns of a block, lists only in `lists`; a column that is absent is null.
 
     `types` is what `json_types` saw. Arrow does not cast JSON: it is asked
     only if each wanted column is of one kind.
@@ -217,10 +223,10 @@ def parse_json(block: Block, types: dict[str, pa.DataType], wanted: Sequence[str
                 ),
             )
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            return _json_line_by_line(block, wanted)
+            return _json_line_by_line(block, wanted, lists)
         if table.num_rows == len(block):
             return Parsed(_arrays(table, wanted), np.arange(len(block)), {})
-    return _json_line_by_line(block, wanted)
+    return _json_line_by_line(block, wanted, lists)
 
 
 def _nested_schema(types: dict[str, pa.DataType]) -> pa.Schema:
@@ -233,7 +239,7 @@ def _nested_schema(types: dict[str, pa.DataType]) -> pa.Schema:
     return pa.schema(flat + [(h, pa.struct(list(_nested_schema(t)))) for h, t in nested.items()])
 
 
-def _json_line_by_line(block: Block, wanted: Sequence[str]) -> Parsed:
+def _json_line_by_line(block: Block, wanted: Sequence[str], lists: Collection[str]) -> Parsed:
     values: list[list[bytes | None]] = [[] for _ in wanted]
     rows, malformed = [], {}
     for row in range(len(block)):
@@ -242,7 +248,7 @@ def _json_line_by_line(block: Block, wanted: Sequence[str]) -> Parsed:
             if not isinstance(record, dict):
                 malformed[row] = f"malformed: {type(record).__name__}, expected an object"
                 continue
-            scalars = [_scalar(_reach(record, name), name) for name in wanted]
+            scalars = [_scalar(_reach(record, name), name, name in lists) for name in wanted]
         except (ValueError, RecursionError) as error:
             malformed[row] = f"malformed: {str(error).split(':', 1)[0]}"
             continue
@@ -264,9 +270,11 @@ def _reach(record: object, name: str) -> object:
     return record
 
 
-def _scalar(value: object, name: str) -> bytes | None:
+def _scalar(value: object, name: str, is_list: bool) -> bytes | None:
     if value is None:
         return None
+    if is_list and not isinstance(value, str):
+        return json.dumps(value).encode()
     if isinstance(value, str):
         try:
             return value.encode("utf-8", "surrogateescape")

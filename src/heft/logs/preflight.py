@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from heft.errors import DataError
-from heft.logs.canonical import canonical_columns
-from heft.logs.fields import CATALOGUE, IMPRESSIONS, NUMERIC_KINDS, STREAMS, Field, Kind
-from heft.logs.fields import stream_fields as fields_of
+from heft.logs.canonical import canonical_columns, is_text
+from heft.logs.fields import CATALOGUE, IMPRESSIONS, LIST_KINDS, NUMERIC_KINDS, STREAMS, Field, Kind
 from heft.logs.files import LogFile, resolve_span, stream_files
-from heft.logs.lines import Block, Parsed, json_columns, parse_csv, parse_json
+from heft.logs.lines import Block, Parsed, json_columns, parse_csv, parse_json, pick
+from heft.logs.lists import is_list
 from heft.logs.reading import (
     csv_header,
     damaged,
+    list_names,
     missing_columns,
     own_names,
     parquet_columns,
@@ -67,7 +68,7 @@ def preflight(settings: LogsSettings) -> Preflight:
         own = settings.stream(stream)
         if own is None:
             continue
-        fields = fields_of(stream, settings.categorical, settings.numeric)
+        fields = settings.fields_of(stream)
         listed = stream_files(settings, stream, span)
         looks = _checked_stream(listed, own, fields)
         if stream in _NEVER_EMPTY and not any(look.rows for look in looks):
@@ -78,10 +79,11 @@ def preflight(settings: LogsSettings) -> Preflight:
         names = own_names(own, fields)
         provided |= {name for name, its in names.items() if any(its in lk.found for lk in looks)}
         files[stream], size[stream] = len(listed), sum(file.size for file in listed)
-    for name in (*settings.categorical, *settings.numeric):
+    for name in (*settings.categorical, *settings.numeric, *settings.vectors):
         if name not in provided:
+            where = "`vectors`" if name in settings.vectors else "`categorical` or `numeric`"
             raise DataError(
-                f"column {name!r} is named in `categorical` or `numeric`, but neither the "
+                f"column {name!r} is named in {where}, but neither the "
                 "impressions nor the catalogue have it: map it under their `columns`, "
                 "or take it out of the list"
             )
@@ -115,7 +117,15 @@ def _checked_stream(
 def _look_parquet(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> _Look:
     source = parquet_file(file)
     types = parquet_columns(source.schema_arrow)
-    return _Look(list(types), source.metadata.num_rows, {}, types)
+    # What the file's types do not tell is how long lists are.
+    own = {n: its for n, its in own_names(settings, fields).items() if its in types}
+    lists = {f.name: own[f.name] for f in fields if f.kind in LIST_KINDS and f.name in own}
+    sample = {}
+    if lists and source.metadata.num_rows:
+        head = next(source.iter_batches(SAMPLE_ROWS, columns=sorted(lists.values())))
+        table = pa.Table.from_batches([head])
+        sample = {name: pick(table, its) for name, its in lists.items()}
+    return _Look(list(types), source.metadata.num_rows, sample, types)
 
 
 def _look_csv(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> _Look:
@@ -136,7 +146,7 @@ def _look_json(file: LogFile, settings: StreamSettings, fields: Sequence[Field])
     head = _head(block)
     found = json_columns(head)
     names = {n: own for n, own in own_names(settings, fields).items() if own in found}
-    parsed = parse_json(head, {}, sorted(set(names.values())))
+    parsed = parse_json(head, {}, sorted(set(names.values())), list_names(settings, fields))
     return _Look(sorted(found), len(head), _sample(parsed, names), {}, states_columns=False)
 
 
@@ -177,29 +187,38 @@ def _expected(field: Field, kind: pa.DataType, unit: str) -> str | None:
     """What a column should be, None if it is that."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    text = any(
-        is_kind(kind) for is_kind in (
-            pa.types.is_string, pa.types.is_large_string,
-            pa.types.is_binary, pa.types.is_large_binary,
-        )
-    )  # fmt: skip
+    if field.kind is Kind.VECTOR:
+        return _expected_list(field, kind)
+    number, text = _is_number(kind), is_text(kind)
     if field.kind is Kind.TIME:
-        if pa.types.is_timestamp(kind):
-            return None
-        if unit == "iso":
-            return None if text else (
-                "ISO 8601 text, since timestamp_unit is 'iso': set it to s, ms or us"
-            )  # fmt: skip
-        return None if number else (
-            f"a number, since timestamp_unit is {unit!r}: set it to 'iso' if these are dates"
-        )  # fmt: skip
+        return None if pa.types.is_timestamp(kind) else _expected_time(unit, number, text)
     if field.kind in NUMERIC_KINDS:
         return None if number else "a number: cast it in the export"
+    if number or text or pa.types.is_boolean(kind):
+        return None
     if field.kind is Kind.FLAG:
-        return None if number or text or pa.types.is_boolean(kind) else "true or false"
-    plain = number or text or pa.types.is_boolean(kind)
-    return None if plain else "text: name a nested column as `outer.inner` under `columns`"
+        return "true or false"
+    return "text: name a nested column as `outer.inner` under `columns`"
+
+
+def _expected_time(unit: str, number: bool, text: bool) -> str | None:
+    if unit == "iso":
+        said = "ISO 8601 text, since timestamp_unit is 'iso': set it to s, ms or us"
+        return None if text else said
+    said = f"a number, since timestamp_unit is {unit!r}: set it to 'iso' if these are dates"
+    return None if number else said
+
+
+def _expected_list(field: Field, kind: pa.DataType) -> str | None:
+    inner = kind.value_type if is_list(kind) else None
+    numbers = inner is not None and (_is_number(inner) or pa.types.is_null(inner))
+    return None if numbers or is_text(kind) else f"a list of {field.width} numbers"
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    )
 
 
 def _check_samples(
@@ -228,11 +247,14 @@ def _check_samples(
 def _unusable(
     file: LogFile, settings: StreamSettings, field: Field, array: pa.Array, reason: str
 ) -> DataError:
-    first = array[0].as_py()
-    shown = first.decode("utf-8", "backslashreplace")[:60] if first else ""
+    first = array[0].as_py() or ""
+    shown = first.decode("utf-8", "backslashreplace") if isinstance(first, bytes) else str(first)
     own = settings.columns.get(field.name, field.name)
+    check = "`timestamp_unit`"
+    if field.kind is Kind.VECTOR:
+        check = f"`vectors`, which says {field.name}: {field.width}"
     return DataError(
         f"{file.stream}: column {own!r} of {file.name} cannot be read as {field.name}: "
         f"none of the first {len(array)} rows has a good value ({reason}; the first is "
-        f"{shown!r}): check `{file.stream}.columns` and `timestamp_unit`"
+        f"{shown[:60]!r}): check `{file.stream}.columns` and {check}"
     )

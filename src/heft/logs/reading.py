@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from heft.errors import DataError
 from heft.logs.canonical import canonical_columns
-from heft.logs.fields import Field
+from heft.logs.fields import LIST_KINDS, Field
 from heft.logs.files import LogFile, open_bytes
 from heft.logs.lines import (
     Block,
@@ -26,7 +26,7 @@ from heft.logs.lines import (
 from heft.logs.settings import StreamSettings
 
 __all__ = [
-    "Batch", "Rejected", "csv_header", "damaged", "missing_columns", "own_names",
+    "Batch", "Rejected", "csv_header", "damaged", "list_names", "missing_columns", "own_names",
     "parquet_columns", "parquet_file", "read_batches", "text_blocks", "without_first",
 ]  # fmt: skip
 
@@ -57,6 +57,12 @@ class Batch:
 def own_names(settings: StreamSettings, fields: Sequence[Field]) -> dict[str, str]:
     """Heft's column name → the log's own."""
     return {field.name: settings.columns.get(field.name, field.name) for field in fields}
+
+
+def list_names(settings: StreamSettings, fields: Sequence[Field]) -> frozenset[str]:
+    """The log's own names of the columns that hold lists."""
+    names = own_names(settings, fields)
+    return frozenset(names[field.name] for field in fields if field.kind in LIST_KINDS)
 
 
 def missing_columns(
@@ -155,12 +161,13 @@ def _read_csv(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) 
 def _read_json(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> Iterator[Batch]:
     names = own_names(settings, fields)
     wanted = sorted(set(names.values()))
+    lists = list_names(settings, fields)
     types: dict[str, pa.DataType] | None = None
     first = 0
     for block in text_blocks(file, settings):
         if types is None:
-            types = json_types(block, wanted)
-        parsed = parse_json(block, types, wanted)
+            types = json_types(block, wanted, lists)
+        parsed = parse_json(block, types, wanted, lists)
         yield _text_batch(block, parsed, names, fields, settings, first)
         first += len(block)
 

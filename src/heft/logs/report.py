@@ -33,6 +33,7 @@ class IngestReport(BaseModel):
     streams: dict[str, StreamReport]
     splits: dict[str, int]  # rows by split; a split without rows is not there
     unknown_items: int  # rows whose item the catalogue does not have
+    missing_vectors: dict[str, int] | None = None  # rows without one, by column; None if none read
     end_of_data: int  # ms, UTC; -1 if nothing could be read
     problem: str | None = None  # why nothing was written
     gated: bool = False  # whether the problem is the quarantine rate

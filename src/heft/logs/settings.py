@@ -1,11 +1,13 @@
 """What ingest needs to know about a team's log."""
 
+from itertools import combinations
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from heft import features
 from heft.logs.fields import STREAMS, stream_fields
+from heft.logs.fields import Field as Column
 from heft.settings import Settings
 
 __all__ = ["LogsSettings", "SplitSettings", "StreamSettings"]
@@ -70,20 +72,25 @@ class LogsSettings(Settings):
     conversion_window: float = Field(default=604_800.0, gt=0)
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
+    # Dense vectors of the items, and how many numbers each has.
+    vectors: dict[str, Annotated[int, Field(ge=1, le=16_384)]] = Field(default_factory=dict)
     splits: SplitSettings = SplitSettings()
     max_quarantine_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
     buckets: int = Field(default=8, ge=1, le=10_000)
 
     @model_validator(mode="after")
     def _extra_columns_have_one_role(self) -> Self:
-        both = set(self.categorical) & set(self.numeric)
-        if both:
-            raise ValueError(
-                f"{sorted(both)} are in both `categorical` and `numeric`: keep each in one"
-            )
+        listed = {"categorical": self.categorical, "numeric": self.numeric, "vectors": self.vectors}
+        for left, right in combinations(listed, 2):
+            both = set(listed[left]) & set(listed[right])
+            if both:
+                raise ValueError(
+                    f"{sorted(both)} are in both `{left}` and `{right}`: keep each in one"
+                )
         roles = {column.name: column.role for column in features.LOGGED}
         wanted = dict.fromkeys(self.categorical, features.Role.CATEGORICAL)
         wanted |= dict.fromkeys(self.numeric, features.Role.NUMERIC)
+        wanted |= dict.fromkeys(self.vectors, features.Role.VECTOR)
         for name, role in wanted.items():
             if roles.get(name, role) is not role:
                 raise ValueError(
@@ -107,15 +114,19 @@ class LogsSettings(Settings):
             settings: StreamSettings | None = getattr(self, stream)
             if settings is None:
                 continue
-            known = [field.name for field in stream_fields(stream, self.categorical, self.numeric)]
+            known = [field.name for field in self.fields_of(stream)]
             unknown = sorted(set(settings.columns) - set(known))
             if unknown:
                 raise ValueError(
                     f"{stream}.columns maps {unknown}, which no stream of this kind has: "
                     f"expected some of {known}; list further columns under "
-                    "`categorical` or `numeric`"
+                    "`categorical`, `numeric` or `vectors`"
                 )
         return self
+
+    def fields_of(self, stream: str) -> tuple[Column, ...]:
+        """The columns of a stream, the configured ones included."""
+        return stream_fields(stream, self.categorical, self.numeric, self.vectors)
 
     def stream(self, name: str) -> StreamSettings | None:
         """The settings of a stream by its name, None if the log has none."""

@@ -32,7 +32,7 @@ from heft.logs.planning import Plan, ReadFacts
 from heft.logs.reading import Batch, read_batches
 from heft.logs.settings import LogsSettings
 from heft.logs.splitting import IMPRESSION_SPLITS, RequestTimes, SplitPlan, hash_ids
-from heft.logs.summary import SPLIT, UNKNOWN_ITEMS, Counts
+from heft.logs.summary import NO_VECTOR, SPLIT, UNKNOWN_ITEMS, Counts
 
 __all__ = [
     "BUCKETED", "FACTS", "ITEMS", "REJECTED", "MergeCatalogue", "ReadLog", "WriteBucket",
@@ -55,9 +55,7 @@ class ReadLog(beam.DoFn):
         stream = self._settings.stream(file.stream)
         if stream is None:
             raise ValueError(f"{file.stream} is not configured")
-        columns = fields.stream_fields(
-            file.stream, self._settings.categorical, self._settings.numeric
-        )
+        columns = self._settings.fields_of(file.stream)
         facts = ReadFacts(file.stream, file.name, file.number)
         requests: list[RequestTimes] = []
         rejected = io.BytesIO()
@@ -125,8 +123,8 @@ class WriteBucket(beam.DoFn):
     def __init__(self, settings: LogsSettings, split_uris: dict[str, str]) -> None:
         self._settings = settings
         self._split_uris = split_uris
-        self._extra = (*settings.categorical, *settings.numeric)
-        roles = (settings.categorical, settings.numeric)
+        self._extra = (*settings.categorical, *settings.numeric, *settings.vectors)
+        roles = (settings.categorical, settings.numeric, tuple(settings.vectors))
         self._columns = encoding.example_columns(*roles)
         self._graded_columns = encoding.graded_columns(*roles)
 
@@ -177,6 +175,8 @@ class WriteBucket(beam.DoFn):
         requests = hash_ids(table.column(features.REQUEST_ID).combine_chunks())
         split = splits.assign(requests, shown, table.column(features.RANDOMISED).to_numpy())
         counts: Counts = Counter({(UNKNOWN_ITEMS, ""): unknown})
+        for name in self._settings.vectors:
+            counts[NO_VECTOR, name] += table.column(name).null_count
         for place, name in enumerate(IMPRESSION_SPLITS):
             if name in splits.requests:
                 rows = table.filter(pa.array(split == place))
@@ -243,8 +243,7 @@ def _key(table: pa.Table, stream: str) -> pa.Array:
 
 
 def _empty(stream: str, settings: LogsSettings) -> pa.Table:
-    columns = fields.stream_fields(stream, settings.categorical, settings.numeric)
-    none, _ = canonical_columns({}, columns, "ms", 0)
+    none, _ = canonical_columns({}, settings.fields_of(stream), "ms", 0)
     table = pa.table(none)
     for name, kind in ((FILE, pa.int32()), (ROW, pa.int64()), (HASH, pa.uint64())):
         table = table.append_column(name, pa.array([], kind))

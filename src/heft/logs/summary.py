@@ -11,11 +11,11 @@ from heft.logs.attribution import ATTRIBUTED, DUPLICATES
 from heft.logs.planning import Plan
 from heft.logs.report import IngestReport, StreamReport
 
-__all__ = ["SPLIT", "UNKNOWN_ITEMS", "Counts", "add_counts", "write_quarantine"]
+__all__ = ["NO_VECTOR", "SPLIT", "UNKNOWN_ITEMS", "Counts", "add_counts", "write_quarantine"]
 
 # (stream or `SPLIT`, what became of the row) → rows
 Counts = Counter[tuple[str, str]]
-SPLIT, UNKNOWN_ITEMS = "split", "unknown items"
+SPLIT, UNKNOWN_ITEMS, NO_VECTOR = "split", "unknown items", "no vector"
 
 Rejected = tuple[tuple[int, int], bytes]
 
@@ -51,12 +51,15 @@ def write_quarantine(
             handle.write(lines)
     streams = {name: _stream(name, counts, plan) for name in sorted(plan.read)}
     splits = {name: counts[SPLIT, name] for name in features.SPLITS if counts[SPLIT, name]}
+    missing = {name: n for (kind, name), n in sorted(counts.items()) if kind == NO_VECTOR}
     report = IngestReport(
         span=span, streams=streams, splits=splits, unknown_items=counts[UNKNOWN_ITEMS, ""],
-        end_of_data=plan.end_of_data, problem=plan.problem, gated=plan.gated,
+        missing_vectors=missing or None, end_of_data=plan.end_of_data, problem=plan.problem,
+        gated=plan.gated,
     )  # fmt: skip
     with tf.io.gfile.GFile(f"{uri}/summary.json", "w") as handle:
-        handle.write(report.model_dump_json(indent=2) + "\n")
+        unasked = {"missing_vectors"} if report.missing_vectors is None else None
+        handle.write(report.model_dump_json(indent=2, exclude=unasked) + "\n")
 
 
 def _stream(name: str, counts: Mapping[tuple[str, str], int], plan: Plan) -> StreamReport:

@@ -62,7 +62,10 @@ class ServedModel(tf.Module):
         self.rates = rates
 
     def predict(self, columns: Tensors, position: tf.Tensor | None = None) -> Tensors:
-        """Predictions for raw columns (batch,); `position` (batch,) int64, 0 where unknown."""
+        """Predictions for raw columns, (batch,) or (batch, width) of a vector.
+
+        `position` is (batch,) int64, 0 where unknown.
+        """
         query, title = columns[f.QUERY], columns[f.TITLE]
         columns = self.transform(_as_raw(columns, self.raw_spec))
         inputs = {
@@ -70,7 +73,7 @@ class ServedModel(tf.Module):
             "title_vector": self._vectors(title, columns[f.TITLE_ID], self.titles),
             "dense": tf.stack([columns[name] for name in self.sizes.dense], axis=1),
         }
-        inputs |= {name: columns[name] for name in self.sizes.categorical}
+        inputs |= {name: columns[name] for name in (*self.sizes.categorical, *self.sizes.vectors)}
         return self.rates.tensors(self.core(inputs, training=False), position)
 
     def _vectors(self, text: tf.Tensor, ids: tf.Tensor, table: tf.Variable) -> tf.Tensor:
@@ -101,19 +104,29 @@ def export(served: ServedModel, transform_settings: TransformSettings, path: str
     columns |= dict.fromkeys(transform_settings.categorical, tf.string)
     columns |= dict.fromkeys(transform_settings.numeric, tf.float32)
     named = {name: tf.TensorSpec([None], dtype, name) for name, dtype in columns.items()}
+    lists = {
+        name: tf.TensorSpec([None, served.sizes.vectors[f.vector_value(name)]], tf.float32, name)
+        for name in transform_settings.vectors
+    }
 
-    @tf.function(input_signature=[named])
+    @tf.function(input_signature=[named | lists])
     def serve_columns(raw: Tensors) -> Tensors:
         return served.predict(raw)
 
     spec = served.raw_spec
     needed = {name: spec[name] for name in (*columns, f.POSITION) if name in spec}
+    # Whatever the schema says of them, a row may lack its vector; one of another width is refused.
+    needed |= {
+        name: tf.io.FixedLenFeature(entry.shape[1:], entry.dtype, [0.0] * entry.shape[1])
+        for name, entry in lists.items()
+    }
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
     def serve_examples(examples: tf.Tensor) -> Tensors:
         raw = tf.io.parse_example(examples, needed)
         position = _flat(raw.pop(f.POSITION), 0) if f.POSITION in raw else None
         flat = {name: _flat(raw[name], _default(dtype)) for name, dtype in columns.items()}
+        flat |= {name: raw[name] for name in lists}
         return served.predict(flat, position)
 
     archive.add_endpoint("serving_default", serve_columns)
@@ -135,11 +148,12 @@ def _flat(values: tf.Tensor | tf.SparseTensor, default: str | float) -> tf.Tenso
 
 
 def _as_raw(columns: Tensors, spec: dict[str, Any]) -> Tensors:
-    """Columns (batch,) in the form that Transform's graph was built with."""
+    """Columns (batch,) or (batch, width) in the form that Transform's graph was built with."""
     raw: Tensors = {}
     for name, values in columns.items():
         if isinstance(spec[name], tf.io.VarLenFeature):
-            raw[name] = tf.sparse.from_dense(values[:, None])
+            column = values if len(values.shape) == 2 else values[:, None]
+            raw[name] = tf.sparse.from_dense(column)
         else:
             raw[name] = tf.reshape(values, [-1, *spec[name].shape])
     return raw

@@ -147,9 +147,10 @@ def _split(words: tf.Tensor, packed: PackedRows, sizes: InputSizes, positions: b
     layout = packed.layout
     names = (f.QUERY_ID, f.TITLE_ID, *sizes.categorical, *([f.POSITION] if positions else []))
     ids = {name: tf.cast(words[:, layout.integers.index(name)], tf.int64) for name in names}
-    start = len(layout.integers)
+    start = layout.place(sizes.dense[0]).start
     dense = tf.bitcast(words[:, start : start + len(sizes.dense)], tf.float32)
-    return {"dense": dense, **ids}, _targets(words, packed)
+    vectors = {name: tf.bitcast(words[:, layout.place(name)], tf.float32) for name in sizes.vectors}
+    return {"dense": dense, **vectors, **ids}, _targets(words, packed)
 
 
 def _targets(words: tf.Tensor, packed: PackedRows) -> tf.Tensor:

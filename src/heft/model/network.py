@@ -1,6 +1,7 @@
 """The two-task network: text interactions, dense features and categories in, two logits out."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import keras
 import numpy as np
@@ -25,7 +26,8 @@ class InputSizes:
 
     Attributes:
         categorical: rows of each categorical embedding, out-of-vocabulary included.
-        numeric: transformed numeric columns.
+        numeric: transformed numeric columns, of vectors whether there is one among them.
+        vectors: width of each transformed vector column.
         click_rate, conversion_rate: base rates, which set the initial biases.
     """
 
@@ -33,6 +35,7 @@ class InputSizes:
     numeric: tuple[str, ...]
     click_rate: float = 0.1
     conversion_rate: float = 0.01
+    vectors: Mapping[str, int] = field(default_factory=dict)
 
     def with_rates(self, rows: PackedRows) -> "InputSizes":
         """The same with the base rates of `rows`."""
@@ -50,7 +53,8 @@ def build_core(table: TextTable, sizes: InputSizes, settings: ModelSettings) -> 
     """The network behind the text encoder, shared by training and serving.
 
     Inputs, by name: `query_vector` and `title_vector` (batch, dim), `dense`
-    (batch, len(sizes.dense)), one int `<column>` (batch,) per categorical column.
+    (batch, len(sizes.dense)), one int `<column>` (batch,) per categorical column,
+    one `<column>` (batch, width) per vector column.
     Output: (batch, 2) logits of attractiveness and of conversion given a click; with
     `escm2_dr` a third column, the logit of the imputed conversion label.
     """
@@ -60,6 +64,11 @@ def build_core(table: TextTable, sizes: InputSizes, settings: ModelSettings) -> 
     dense = keras.Input((len(sizes.dense),), name="dense")
     inputs = {"query_vector": query, "title_vector": title, "dense": dense}
     parts = [TextInteraction.from_reduction(table.reduction)([query, title]), dense]
+    for name, width in sizes.vectors.items():
+        inputs[name] = keras.Input((width,), name=name)
+        # No bias: normalisation takes it out again.
+        projection = layers.Dense(settings.vector_width, use_bias=False, name=f"{name}_projection")
+        parts.append(projection(inputs[name]))
     normalised = layers.BatchNormalization(momentum=0.9, dtype="float32", name="scale")(
         layers.Concatenate(dtype="float32")(parts)
     )

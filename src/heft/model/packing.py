@@ -6,10 +6,11 @@ control. So the columns of the model are written once more, as TFRecords that
 each hold a block of rows: 32-bit words, row by row, integers and floats alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import tensorflow as tf
@@ -35,39 +36,55 @@ class Layout:
 
     Attributes:
         integers: ids, labels and the position; the first words of a row.
-        floats: dense inputs, weights and the time of observation; the rest.
+        floats: dense inputs, vectors, weights and the time of observation; the rest.
+        widths: words of each column that has more than one.
     """
 
     integers: tuple[str, ...]
     floats: tuple[str, ...]
+    widths: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, categorical: Sequence[str], dense: Sequence[str]) -> "Layout":
-        """The layout for a model with these inputs."""
+    def of(
+        cls,
+        categorical: Sequence[str],
+        dense: Sequence[str],
+        vectors: Mapping[str, int] = MappingProxyType({}),
+    ) -> "Layout":
+        """The layout for a model with these inputs; of `vectors` the widths by name."""
         labels = (f.CLICK, f.CONVERSION, f.POSITION)
         integers = (f.QUERY_ID, f.TITLE_ID, *categorical, *labels)
-        return cls(integers, (*dense, *WEIGHT_COLUMNS, f.OBSERVATION))
+        floats = (*dense, *vectors, *WEIGHT_COLUMNS, f.OBSERVATION)
+        return cls(integers, floats, dict(vectors))
 
     @property
     def width(self) -> int:
         """Words per row."""
-        return len(self.integers) + len(self.floats)
+        return self.place(self.floats[-1]).stop
+
+    def place(self, name: str) -> slice:
+        """The words of a column in a row."""
+        names = self.integers + self.floats
+        number = names.index(name)
+        start = number + sum(self.widths.get(other, 1) - 1 for other in names[:number])
+        return slice(start, start + self.widths.get(name, 1))
 
     def features(self) -> list[Feature]:
         """What is read; position and observation may be absent, as in foreign examples."""
         known = {f.POSITION: 0, f.OBSERVATION: 0.0}
-        return [Feature(name, int, known.get(name)) for name in self.integers] + [
-            Feature(name, float, known.get(name)) for name in self.floats
+        return [
+            Feature(name, kind, known.get(name), self.widths.get(name, 0))
+            for kind, names in ((int, self.integers), (float, self.floats))
+            for name in names
         ]
 
     def words(self, columns: dict[str, np.ndarray]) -> np.ndarray:
         """(rows, width) int32; floats keep their bits."""
-        rows = np.empty((len(columns[self.integers[0]]), self.width), np.int32)
-        for k, name in enumerate(self.integers):
-            rows[:, k] = columns[name]
-        floats = rows.view(np.float32)
-        for k, name in enumerate(self.floats, len(self.integers)):
-            floats[:, k] = columns[name]
+        count = len(columns[self.integers[0]])
+        rows = np.empty((count, self.width), np.int32)
+        for words, names in ((rows, self.integers), (rows.view(np.float32), self.floats)):
+            for name in names:
+                words[:, self.place(name)] = columns[name].reshape(count, -1)
         return rows
 
 
@@ -154,10 +171,12 @@ def _sums(columns: dict[str, np.ndarray]) -> np.ndarray:
 
 def _check_finite(columns: dict[str, np.ndarray], layout: Layout, path: str, begun: int) -> None:
     for name in layout.floats:
-        bad = np.flatnonzero(~np.isfinite(columns[name]))
+        finite = np.isfinite(columns[name])
+        bad = np.flatnonzero(~(finite if finite.ndim == 1 else finite.all(axis=1)))
         if len(bad):
+            value = columns[name][bad[0]]
             raise TrainingError(
-                f"{name}={columns[name][bad[0]]} in row {begun + bad[0] + 1} of {path} and "
+                f"{name}={value[~np.isfinite(value)][0]} in row {begun + bad[0] + 1} of {path} and "
                 f"{len(bad) - 1} more: expected a finite number; a weight of this kind comes from "
                 "the estimators under importance, any other column from Transform"
             )

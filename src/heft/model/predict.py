@@ -37,8 +37,8 @@ def predict_columns(
         path: a SavedModel with the `serving_default` signature.
         query: one query, asked of every title.
         titles: at least one.
-        others: further columns, one value for all titles; what is left out
-            takes the value of an unknown.
+        others: further columns, one value for all titles, of a vector a list; what is
+            left out takes the value of an unknown.
 
     Raises:
         InputError: no whole model at `path`, a column it does not have, or a
@@ -48,28 +48,39 @@ def predict_columns(
         signature = tf.saved_model.load(str(path)).signatures["serving_default"]
     except OSError as error:
         raise InputError(f"{path} holds no whole SavedModel: run the street again") from error
-    wanted = {spec.name: spec.dtype for spec in signature.structured_input_signature[1].values()}
+    wanted = {spec.name: spec for spec in signature.structured_input_signature[1].values()}
     unknown = sorted(set(others) - set(wanted))
     if unknown:
         raise InputError(f"unknown columns {unknown}: expected some of {sorted(wanted)}")
     given = {f.QUERY: [query] * len(titles), f.TITLE: list(titles)}
     columns = {
-        name: _tensor(name, given.get(name), others.get(name), dtype, len(titles))
-        for name, dtype in wanted.items()
+        name: _tensor(spec, given.get(name), others.get(name), len(titles))
+        for name, spec in wanted.items()
     }
     answers = signature(**columns)
     return {name: answers[name].numpy() for name in (f.CTR, f.CVR, f.CTCVR)}
 
 
-def _tensor(
-    name: str, given: list[str] | None, other: Any, dtype: tf.DType, rows: int
-) -> tf.Tensor:
+def _tensor(spec: tf.TensorSpec, given: list[str] | None, other: Any, rows: int) -> tf.Tensor:
+    text = spec.dtype == tf.string
     if given is not None:
-        return tf.constant(given, dtype)
+        return tf.constant(given, spec.dtype)
     if other is None:
-        other = "" if dtype == tf.string else float("nan")
+        other = "" if text else float("nan")
+        other = [other] * spec.shape[1] if len(spec.shape) == 2 else other
     try:
-        value = str(other) if dtype == tf.string else float(other)
-    except ValueError as error:
-        raise InputError(f"{name}={other!r}: expected a number") from error
-    return tf.constant([value] * rows, dtype)
+        value = str(other) if text else _numbers(other, spec)
+    except (ValueError, TypeError) as error:
+        width = spec.shape[1] if len(spec.shape) == 2 else None
+        expected = f"a list of {width} numbers" if width else "a number"
+        raise InputError(f"{spec.name}={other!r:.60}: expected {expected}") from error
+    return tf.constant([value] * rows, spec.dtype)
+
+
+def _numbers(value: Any, spec: tf.TensorSpec) -> float | list[float]:
+    if len(spec.shape) == 1:
+        return float(value)
+    numbers = [float(number) for number in value]
+    if len(numbers) != spec.shape[1]:
+        raise ValueError
+    return numbers

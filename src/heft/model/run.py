@@ -185,11 +185,17 @@ def input_sizes(output: tft.TFTransformOutput, settings: TransformSettings) -> I
         f.categorical_id(name): output.vocabulary_size_by_name(name) + 1
         for name in settings.categorical
     }
-    return InputSizes(categorical, tuple(f.numeric_value(name) for name in settings.numeric))
+    numeric = [f.numeric_value(name) for name in settings.numeric]
+    numeric += [f.vector_present(name) for name in settings.vectors]
+    spec = output.transformed_feature_spec()
+    vectors = {
+        f.vector_value(name): spec[f.vector_value(name)].shape[0] for name in settings.vectors
+    }
+    return InputSizes(categorical, tuple(numeric), vectors=vectors)
 
 
 def _pack(run: TrainingRun, sizes: InputSizes, folder: str) -> TrainingRows:
-    layout = Layout.of(tuple(sizes.categorical), sizes.dense)
+    layout = Layout.of(tuple(sizes.categorical), sizes.dense, sizes.vectors)
     rows = TrainingRows(
         pack(_expand(run.train_files), layout, folder, f.TRAIN),
         pack(_expand(run.tune_files), layout, folder, f.TUNE),

@@ -16,6 +16,7 @@ import zstandard
 Rows = Sequence[Mapping[str, Any]]
 
 START = 1_700_000_000_000
+LISTS = ("image", "history")  # columns with any number of values a row
 
 
 def encode(rows: Rows, suffix: str) -> bytes:
@@ -102,7 +103,11 @@ def read_examples(folder: Path) -> list[dict[str, Any]]:
             for name, value in feature.items():
                 kind = value.WhichOneof("kind")
                 if kind is not None and getattr(value, kind).value:
-                    (row[name],) = getattr(value, kind).value
+                    values = list(getattr(value, kind).value)
+                    if name in LISTS:
+                        row[name] = values
+                    else:
+                        (row[name],) = values
             rows.append(row)
     return rows
 

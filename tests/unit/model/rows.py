@@ -68,6 +68,10 @@ def example(row: Row) -> bytes:
             feature.int64_list.value.append(value)
         elif isinstance(value, float):
             feature.float_list.value.append(value)
+        elif isinstance(value, list) and value and isinstance(value[0], float):
+            feature.float_list.value.extend(value)
+        elif isinstance(value, list):
+            feature.bytes_list.value.extend(text.encode() for text in value)
         elif value is not None:
             feature.bytes_list.value.append(value if isinstance(value, bytes) else value.encode())
     return proto.SerializeToString()
@@ -101,13 +105,21 @@ def shop_rows() -> list[Row]:
 @cache
 def shop_graph() -> tft.TFTransformOutput:
     """What Transform learns from `shop_rows`; analysed once a session, as it takes seconds."""
+    return analysed(shop_rows(), schema(), SETTINGS)
+
+
+def analysed(
+    rows: Sequence[Row], of: schema_pb2.Schema, settings: TransformSettings, **widths: int
+) -> tft.TFTransformOutput:
+    """What Transform learns from rows."""
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder)
-    metadata = dataset_metadata.DatasetMetadata(schema())
-    data = [
-        {x.name: [] if row.get(x.name) is None else [row[x.name]] for x in schema().feature}
-        for row in shop_rows()
-    ]
+    metadata = dataset_metadata.DatasetMetadata(of)
+
+    def values(value: Any) -> list[Any]:
+        return value if isinstance(value, list) else [] if value is None else [value]
+
+    data = [{x.name: values(row.get(x.name)) for x in of.feature} for row in rows]
     with (
         beam.Pipeline(options=PipelineOptions(beam_args())) as pipeline,
         tft_beam.Context(temp_dir=f"{folder}/temp"),
@@ -115,7 +127,7 @@ def shop_graph() -> tft.TFTransformOutput:
         graph = (
             pipeline | beam.Create(data),
             metadata,
-        ) | tft_beam.AnalyzeDataset(lambda inputs: preprocess(inputs, SETTINGS))
+        ) | tft_beam.AnalyzeDataset(lambda inputs: preprocess(inputs, settings, widths))
         _ = graph | tft_beam.WriteTransformFn(f"{folder}/output")
     metadata_io.write_metadata(
         metadata, f"{folder}/output/{tft.TFTransformOutput.RAW_METADATA_DIR}"
@@ -123,8 +135,10 @@ def shop_graph() -> tft.TFTransformOutput:
     return tft.TFTransformOutput(f"{folder}/output")
 
 
-def transformed(rows: Sequence[Row]) -> dict[str, np.ndarray]:
+def transformed(
+    rows: Sequence[Row], output: tft.TFTransformOutput | None = None
+) -> dict[str, np.ndarray]:
     """`rows` through Transform's graph: columns (rows,)."""
-    output = shop_graph()
+    output = output or shop_graph()
     raw = tf.io.parse_example([example(row) for row in rows], output.raw_feature_spec())
     return {name: x.numpy() for name, x in output.transform_features_layer()(raw).items()}
