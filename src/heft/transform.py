@@ -64,6 +64,11 @@ def preprocess(
     Raises:
         DataError: no row has a vector that the model is to see.
     """
+    for name in settings.vectors:
+        if name not in inputs or inputs[name].dtype != tf.float32:
+            raise DataError(
+                f"no row has a vector {name!r}: map the column, or take it out of transform.vectors"
+            )
     query, title = _dense(inputs[f.QUERY], ""), _dense(inputs[f.TITLE], "")
     outputs = {
         f.QUERY_ID: _text_id(query, QUERY_VOCABULARY),
@@ -157,10 +162,6 @@ def _vector(inputs: dict[str, tf.Tensor | tf.SparseTensor], name: str, width: in
     A vector of zeros alone, or with a number that is not finite, is none: a client that has
     to send something sends that.
     """
-    if name not in inputs or inputs[name].dtype != tf.float32:
-        raise DataError(
-            f"no row has a vector {name!r}: map the column, or take it out of transform.vectors"
-        )
     values = inputs[name]
     if isinstance(values, tf.SparseTensor):
         shape = tf.stack([values.dense_shape[0], tf.cast(width, tf.int64)])

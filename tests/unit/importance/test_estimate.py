@@ -40,6 +40,8 @@ FEATURES = [
     *(Feature(n, int) for n in (f.QUERY_ID, f.TITLE_ID, f.REQUEST_KEY, f.POSITION, f.CLICK)),
     Feature(f.CONVERSION, int),
     *(Feature(name, float) for name in (*f.LEXICAL, "price_z", f.OBSERVATION)),
+    Feature("image_vector", float, width=3),
+    Feature("list_of_ids", int, width=2),
 ]
 PAIRS = [column(task) for task in f.TASKS for column in (f.positive_weight, f.negative_weight)]
 SCORES = [f.score_column(name, task) for task in f.TASKS for name in ("label_quality", "el2n")]
@@ -62,6 +64,8 @@ def _split(rows: int, seed: int) -> dict[str, np.ndarray]:
         f.CONVERSION: click * (rng.random(rows) < 0.4),
         f.OBSERVATION: rng.random(rows).astype(np.float32),
         "price_z": rng.normal(size=rows).astype(np.float32),
+        "image_vector": rng.random((rows, 3)).astype(np.float32),
+        "list_of_ids": rng.integers(-1, 9, (rows, 2)),
     }
     lexical = {name: rng.random(rows).astype(np.float32) for name in f.LEXICAL}
     return columns | lexical | {f.LEXICAL[0]: overlap}
