@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from heft.errors import ConfigError
 from heft.evaluation import EvaluationSettings
-from heft.features import Role, logged_columns
+from heft.features import HISTORY, Role, logged_columns
 from heft.importance.settings import ImportanceSettings
 from heft.logs.settings import LogsSettings
 from heft.model.settings import ModelSettings
@@ -87,10 +87,20 @@ class PipelineConfig(Settings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _history_is_logged(self) -> Self:
+        if self.model.history and not self.logs.history:
+            raise ValueError(
+                "model.history=true and logs.history=0: say under logs.history how many clicks "
+                "of a user to look back at, such as 5"
+            )
+        return self
+
     @property
     def widths(self) -> dict[str, int]:
         """How many values a row has of each column that is a list."""
-        return {name: self.logs.vectors[name] for name in self.transform.vectors}
+        history = {HISTORY: self.logs.history} if self.logs.history else {}
+        return {name: self.logs.vectors[name] for name in self.transform.vectors} | history
 
 
 def load(

@@ -62,6 +62,7 @@ ITEM_ID = "item_id"
 QUERY = "query"
 TITLE = "title"
 # How the impression came about
+HISTORY = "history"
 POSITION = "position"
 TIMESTAMP = "timestamp"
 RANDOMISED = "randomised"
@@ -86,6 +87,8 @@ LOGGED: tuple[Column, ...] = (
     Column(ITEM_ID, bytes, Role.KEY, b"", "what was shown"),
     Column(QUERY, bytes, Role.TEXT, b"", "what was asked"),
     Column(TITLE, bytes, Role.TEXT, b"", "the item's title, from the catalogue"),
+    Column(HISTORY, bytes, Role.CONTEXT, None,
+           "titles that the user clicked before on other pages, the newest first; if configured"),
     Column(POSITION, int, Role.CONTEXT, None, "rank on the page, from 1; absent in `graded`"),
     Column(TIMESTAMP, int, Role.TIME, 0, "milliseconds since the epoch, UTC"),
     Column(RANDOMISED, int, Role.CONTEXT, 0, "1 if the page's order was shuffled"),
@@ -113,6 +116,7 @@ SPLITS = (TRAIN, TUNE, HARVEST, NATURAL, SHUFFLED, GRADED)
 # Transformed
 QUERY_ID = "query_text_id"
 TITLE_ID = "title_text_id"
+HISTORY_IDS = "history_text_ids"
 REQUEST_KEY = "request_key"
 USER_KEY = "user_key"
 LEXICAL = (

@@ -16,14 +16,15 @@ from heft.examples import Feature
 from heft.settings import Settings
 
 __all__ = [
-    "QUERY_VOCABULARY", "TITLE_VOCABULARY", "TransformSettings", "lexical_features", "preprocess",
-    "transformed_features",
+    "QUERY_VOCABULARY", "TITLE_VOCABULARY", "TransformSettings", "dense_rows", "lexical_features",
+    "preprocess", "transformed_features",
 ]  # fmt: skip
 
 QUERY_VOCABULARY = "query_text"
 TITLE_VOCABULARY = "title_text"
 
 Tensors = dict[str, tf.Tensor]
+Raw = dict[str, tf.Tensor | tf.SparseTensor]
 
 
 class TransformSettings(Settings):
@@ -45,7 +46,7 @@ class TransformSettings(Settings):
 
 
 def preprocess(
-    inputs: dict[str, tf.Tensor | tf.SparseTensor],
+    inputs: Raw,
     settings: TransformSettings,
     widths: Mapping[str, int] = MappingProxyType({}),
 ) -> Tensors:
@@ -59,10 +60,11 @@ def preprocess(
     Returns:
         Tensors of shape (batch,): text ids (`heft.features.OOV` if new),
         categorical ids, z-scores, lexical features, labels, keys; of a vector column
-        (batch, width) z-scores, and whether there was one.
+        (batch, width) z-scores, and whether there was one; of the history (batch, width)
+        ids of titles, `OOV` for new ones and for padding.
 
     Raises:
-        DataError: no row has a vector that the model is to see.
+        DataError: no row has a vector that the model is to see, or a history.
     """
     for name in settings.vectors:
         if name not in inputs or inputs[name].dtype != tf.float32:
@@ -72,7 +74,7 @@ def preprocess(
     query, title = _dense(inputs[f.QUERY], ""), _dense(inputs[f.TITLE], "")
     outputs = {
         f.QUERY_ID: _text_id(query, QUERY_VOCABULARY),
-        f.TITLE_ID: _text_id(title, TITLE_VOCABULARY),
+        **_title_ids(title, inputs, widths.get(f.HISTORY, 0)),
         **lexical_features(query, title),
     }
     for name in settings.categorical:
@@ -146,6 +148,33 @@ def _text_id(text: tf.Tensor, vocabulary: str) -> tf.Tensor:
     )
 
 
+def _title_ids(title: tf.Tensor, inputs: Raw, width: int) -> Tensors:
+    """Ids of titles, and of the titles in `width` last clicks, by one vocabulary."""
+    if not width:
+        return {f.TITLE_ID: _text_id(title, TITLE_VOCABULARY)}
+    if f.HISTORY not in inputs or inputs[f.HISTORY].dtype != tf.string:
+        raise DataError(
+            f"no row has a history={width}: name the users of the impressions, or set "
+            "logs.history: 0"
+        )
+    history = dense_rows(inputs[f.HISTORY], width)
+    vocabulary = tft.vocabulary(title, vocab_filename=TITLE_VOCABULARY)
+    return {
+        name: tft.apply_vocabulary(texts, vocabulary, default_value=f.OOV, num_oov_buckets=0)
+        for name, texts in ((f.TITLE_ID, title), (f.HISTORY_IDS, history))
+    }
+
+
+def dense_rows(values: tf.Tensor | tf.SparseTensor, width: int) -> tf.Tensor:
+    """The first `width` values of each row, (batch, width); zeros or "" where there are fewer."""
+    if isinstance(values, tf.SparseTensor):
+        rows = values.dense_shape[0]
+        cut = tf.sparse.slice(values, [0, 0], tf.stack([rows, width]))
+        shape = tf.stack([rows, tf.cast(width, tf.int64)])
+        values = tf.sparse.to_dense(tf.SparseTensor(cut.indices, cut.values, shape))
+    return tf.reshape(values, [-1, width])
+
+
 def _log_z_score(values: tf.Tensor) -> tf.Tensor:
     """z-score of the logarithm; 0, which is the mean, where there is no value."""
     known = tf.math.is_finite(values) & (values > 0)
@@ -156,17 +185,13 @@ def _log_z_score(values: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.math.is_finite(scaled), scaled, tf.zeros_like(scaled))
 
 
-def _vector(inputs: dict[str, tf.Tensor | tf.SparseTensor], name: str, width: int) -> Tensors:
+def _vector(inputs: Raw, name: str, width: int) -> Tensors:
     """z-scores of each dimension, 0 where there is no vector, and a 1 where there is one.
 
     A vector of zeros alone, or with a number that is not finite, is none: a client that has
     to send something sends that.
     """
-    values = inputs[name]
-    if isinstance(values, tf.SparseTensor):
-        shape = tf.stack([values.dense_shape[0], tf.cast(width, tf.int64)])
-        values = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape))
-    values = tf.reshape(values, [-1, width])
+    values = dense_rows(inputs[name], width)
     finite = tf.reduce_all(tf.math.is_finite(values), axis=1)
     known = finite & tf.reduce_any(values != 0, axis=1)
     # As in `_log_z_score`, what is missing is left out of mean and variance.

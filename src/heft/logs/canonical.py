@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from heft.logs.fields import NEVER_MISSING, Field, Kind
-from heft.logs.lists import vectors
+from heft.logs.lists import text_lists, vectors
 
 __all__ = ["LATEST_TIME", "Faults", "canonical_columns", "is_text"]
 
@@ -58,7 +58,7 @@ def canonical_columns(
 
     Returns:
         One array of shape (rows,) per field (string, int64, float64 or lists of
-        float32), where faulty rows hold anything, and the faults.
+        float32 or string), where faulty rows hold anything, and the faults.
     """
     faults = Faults(rows)
     columns = {}
@@ -81,6 +81,8 @@ def _convert(array: pa.Array, field: Field, unit: str, faults: Faults) -> pa.Arr
         return _flag(array, field, faults)
     if field.kind is Kind.VECTOR:
         return vectors(array, field.name, field.width, faults)
+    if field.kind is Kind.TEXTS:
+        return text_lists(array, field.name, field.width, faults)
     return _number(array, field, faults)
 
 

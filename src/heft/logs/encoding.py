@@ -106,7 +106,7 @@ def write_shard(table: pa.Table, columns: Sequence[Column], path: str) -> int:
 
 def _feature(values: pa.ChunkedArray, column: Column) -> pa.Array:
     array = values.combine_chunks()
-    if column.role is Role.VECTOR:
+    if pa.types.is_list(array.type):
         return array
     array = array.cast(_ARROW[column.dtype], safe=False)
     if column.default is not None:

@@ -28,18 +28,19 @@ class Kind(StrEnum):
     PROPENSITY = "propensity"  # in (0, 1]
     GRADE = "grade"  # from 0
     VECTOR = "vector"  # a list of finite numbers
+    TEXTS = "texts"  # a list of texts
 
 
 # Kinds whose values may not be missing in a row.
 NEVER_MISSING = (Kind.ID, Kind.POSITION, Kind.TIME, Kind.GRADE)
-LIST_KINDS = (Kind.VECTOR,)
+LIST_KINDS = (Kind.VECTOR, Kind.TEXTS)
 NUMERIC_KINDS = (Kind.POSITION, Kind.NUMBER, Kind.PROPENSITY, Kind.GRADE)
 
 
 @dataclass(frozen=True)
 class Field:
     """One column of a stream; `required` columns must exist in every file. `width` is that of
-    a vector."""
+    a vector, or the most texts of a list."""
 
     name: str
     kind: Kind
@@ -94,9 +95,10 @@ def stream_fields(
     categorical: tuple[str, ...],
     numeric: tuple[str, ...],
     vectors: Mapping[str, int] = MappingProxyType({}),
+    history: int = 0,
 ) -> tuple[Field, ...]:
     """The columns of a stream; the configured extra ones may lie with the
-    impressions (context) or in the catalogue (item)."""
+    impressions (context) or in the catalogue (item), a `history` with the impressions."""
     fields = _FIELDS[stream]
     if stream not in (IMPRESSIONS, CATALOGUE):
         return fields
@@ -104,4 +106,6 @@ def stream_fields(
     extra = [Field(name, Kind.TEXT, required=False) for name in categorical]
     extra += [Field(name, Kind.NUMBER, required=False) for name in numeric]
     extra += [Field(name, Kind.VECTOR, False, width) for name, width in vectors.items()]
+    if history and stream == IMPRESSIONS:
+        extra.append(Field(features.HISTORY, Kind.TEXTS, False, history))
     return fields + tuple(field for field in extra if field.name not in known)

@@ -18,6 +18,7 @@ from apache_beam.transforms.combiners import ToList
 from heft.errors import DataError, GateError
 from heft.logs.fields import STREAMS
 from heft.logs.files import stream_files
+from heft.logs.histories import ByUser, Histories
 from heft.logs.planning import Plan, make_plan
 from heft.logs.preflight import preflight
 from heft.logs.report import IngestReport
@@ -26,6 +27,7 @@ from heft.logs.shards import (
     BUCKETED,
     FACTS,
     ITEMS,
+    NARROW,
     REJECTED,
     MergeCatalogue,
     ReadLog,
@@ -80,11 +82,12 @@ def _build(
     pipeline: Any, files: list[Any], settings: LogsSettings, split_uris: dict[str, str],
     quarantine_uri: str, span: int,
 ) -> None:  # fmt: skip
+    tags = (BUCKETED, FACTS, ITEMS, REJECTED, *([NARROW] if settings.computes_history else []))
     read = (
         pipeline
         | "Files" >> beam.Create(files)
         | "Spread" >> beam.Reshuffle()
-        | "Read" >> beam.ParDo(ReadLog(settings)).with_outputs(BUCKETED, FACTS, ITEMS, REJECTED)
+        | "Read" >> beam.ParDo(ReadLog(settings)).with_outputs(*tags)
     )
     plan = (
         read[FACTS]
@@ -100,8 +103,13 @@ def _build(
     empty = pipeline | "Buckets" >> beam.Create(
         [(bucket, ("", b"")) for bucket in range(settings.buckets)]
     ).with_output_types(Bucketed)
+    histories = (
+        _histories(read[NARROW], plan, catalogue[ITEMS], settings)
+        if (settings.computes_history)
+        else ()
+    )
     written = (
-        (read[BUCKETED], empty)
+        (read[BUCKETED], empty, *histories)
         | beam.Flatten()
         | "ByBucket" >> beam.GroupByKey()
         | "Write" >> beam.ParDo(
@@ -117,6 +125,19 @@ def _build(
             write_quarantine, pvalue.AsSingleton(plan), pvalue.AsIter(read[REJECTED]),
             quarantine_uri, span,
         )
+    )  # fmt: skip
+
+
+def _histories(narrow: Any, plan: Any, items: Any, settings: LogsSettings) -> tuple[Any, ...]:
+    """What users had clicked before their impressions, by bucket of the impression."""
+    return (
+        narrow
+        | "NarrowByBucket" >> beam.GroupByKey()
+        | "JoinNarrow" >> beam.ParDo(
+            ByUser(settings), pvalue.AsSingleton(plan), pvalue.AsSingleton(items)
+        )
+        | "ByUser" >> beam.GroupByKey()
+        | "Histories" >> beam.ParDo(Histories(settings)),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ bad line costs that line and its number is known.
 
 import csv
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
 BLOCK_BYTES = 8 << 20
 # Past this, an open quote is taken for a stray one and lines end at newlines.
 RECORD_BYTES = 64 << 20
+TYPE_ROWS = 100  # records that tell the types of a file of JSON Lines
 _NEWLINE, _QUOTE = 0x0A, 0x22
 
 csv.field_size_limit(2**31 - 1)
@@ -160,15 +161,14 @@ def _csv_line_by_line(
 
 
 def json_types(
-    block: Block, wanted: Sequence[str], lists: Collection[str] = (), rows: int = 100
+    block: Block, wanted: Sequence[str], lists: Mapping[str, pa.DataType]
 ) -> dict[str, pa.DataType]:
-    """The Arrow type each wanted (dotted) column shows in the first `rows` records.
+    """The Arrow type each wanted (dotted) column shows in the first records.
 
-    A column nobody has seen counts as text, or as numbers if it is one of `lists`; one of
-    several kinds is left out.
+    One that nobody has seen counts as text, one of several kinds is left out; `lists` has types.
     """
     kinds: dict[str, set[type]] = {name: set() for name in wanted}
-    for row in range(min(rows, len(block))):
+    for row in range(min(TYPE_ROWS, len(block))):
         try:
             record = json.loads(block.record(row))
         except ValueError:
@@ -183,7 +183,7 @@ def json_types(
         frozenset({float}): pa.float64(), frozenset({int, float}): pa.float64(),
     }  # fmt: skip
     found = {n: types[frozenset(k)] for n, k in kinds.items() if frozenset(k) in types}
-    return found | {n: pa.list_(pa.float64()) for n in lists if kinds[n] <= {list}}
+    return found | {n: kind for n, kind in lists.items() if kinds[n] <= {list}}
 
 
 def json_columns(block: Block) -> set[str]:

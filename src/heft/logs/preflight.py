@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from heft import features
 from heft.errors import DataError
 from heft.logs.canonical import canonical_columns, is_text
 from heft.logs.fields import CATALOGUE, IMPRESSIONS, LIST_KINDS, NUMERIC_KINDS, STREAMS, Field, Kind
@@ -14,7 +15,7 @@ from heft.logs.lists import is_list
 from heft.logs.reading import (
     csv_header,
     damaged,
-    list_names,
+    list_types,
     missing_columns,
     own_names,
     parquet_columns,
@@ -87,6 +88,11 @@ def preflight(settings: LogsSettings) -> Preflight:
                 "impressions nor the catalogue have it: map it under their `columns`, "
                 "or take it out of the list"
             )
+    if settings.computes_history and features.USER_ID not in provided:
+        raise DataError(
+            f"history={settings.history} is what a user clicked, and the impressions have no "
+            "column 'user_id': map it under `impressions.columns`, or set `history: 0`"
+        )
     return Preflight(span, files, size)
 
 
@@ -146,7 +152,7 @@ def _look_json(file: LogFile, settings: StreamSettings, fields: Sequence[Field])
     head = _head(block)
     found = json_columns(head)
     names = {n: own for n, own in own_names(settings, fields).items() if own in found}
-    parsed = parse_json(head, {}, sorted(set(names.values())), list_names(settings, fields))
+    parsed = parse_json(head, {}, sorted(set(names.values())), list_types(settings, fields))
     return _Look(sorted(found), len(head), _sample(parsed, names), {}, states_columns=False)
 
 
@@ -187,7 +193,7 @@ def _expected(field: Field, kind: pa.DataType, unit: str) -> str | None:
     """What a column should be, None if it is that."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if field.kind is Kind.VECTOR:
+    if field.kind in LIST_KINDS:
         return _expected_list(field, kind)
     number, text = _is_number(kind), is_text(kind)
     if field.kind is Kind.TIME:
@@ -211,8 +217,10 @@ def _expected_time(unit: str, number: bool, text: bool) -> str | None:
 
 def _expected_list(field: Field, kind: pa.DataType) -> str | None:
     inner = kind.value_type if is_list(kind) else None
-    numbers = inner is not None and (_is_number(inner) or pa.types.is_null(inner))
-    return None if numbers or is_text(kind) else f"a list of {field.width} numbers"
+    good = _is_number if field.kind is Kind.VECTOR else is_text
+    if is_text(kind) or (inner is not None and (good(inner) or pa.types.is_null(inner))):
+        return None
+    return f"a list of {field.width} numbers" if field.kind is Kind.VECTOR else "a list of texts"
 
 
 def _is_number(kind: pa.DataType) -> bool:

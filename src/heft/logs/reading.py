@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from heft.errors import DataError
 from heft.logs.canonical import canonical_columns
-from heft.logs.fields import LIST_KINDS, Field
+from heft.logs.fields import LIST_KINDS, Field, Kind
 from heft.logs.files import LogFile, open_bytes
 from heft.logs.lines import (
     Block,
@@ -26,7 +26,7 @@ from heft.logs.lines import (
 from heft.logs.settings import StreamSettings
 
 __all__ = [
-    "Batch", "Rejected", "csv_header", "damaged", "list_names", "missing_columns", "own_names",
+    "Batch", "Rejected", "csv_header", "damaged", "list_types", "missing_columns", "own_names",
     "parquet_columns", "parquet_file", "read_batches", "text_blocks", "without_first",
 ]  # fmt: skip
 
@@ -59,10 +59,14 @@ def own_names(settings: StreamSettings, fields: Sequence[Field]) -> dict[str, st
     return {field.name: settings.columns.get(field.name, field.name) for field in fields}
 
 
-def list_names(settings: StreamSettings, fields: Sequence[Field]) -> frozenset[str]:
-    """The log's own names of the columns that hold lists."""
+def list_types(settings: StreamSettings, fields: Sequence[Field]) -> dict[str, pa.DataType]:
+    """The columns that hold lists, by the log's own names, and of what."""
     names = own_names(settings, fields)
-    return frozenset(names[field.name] for field in fields if field.kind in LIST_KINDS)
+    return {
+        names[field.name]: pa.list_(pa.float64() if field.kind is Kind.VECTOR else pa.string())
+        for field in fields
+        if field.kind in LIST_KINDS
+    }
 
 
 def missing_columns(
@@ -161,7 +165,7 @@ def _read_csv(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) 
 def _read_json(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> Iterator[Batch]:
     names = own_names(settings, fields)
     wanted = sorted(set(names.values()))
-    lists = list_names(settings, fields)
+    lists = list_types(settings, fields)
     types: dict[str, pa.DataType] | None = None
     first = 0
     for block in text_blocks(file, settings):

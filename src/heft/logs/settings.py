@@ -74,6 +74,8 @@ class LogsSettings(Settings):
     numeric: tuple[str, ...] = ()
     # Dense vectors of the items, and how many numbers each has.
     vectors: dict[str, Annotated[int, Field(ge=1, le=16_384)]] = Field(default_factory=dict)
+    # The last items that the user clicked before the impression; at most so many.
+    history: int = Field(default=0, ge=0, le=100)
     splits: SplitSettings = SplitSettings()
     max_quarantine_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
     buckets: int = Field(default=8, ge=1, le=10_000)
@@ -109,6 +111,15 @@ class LogsSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _histories_need_clicks(self) -> Self:
+        if self.computes_history and self.clicks is None:
+            raise ValueError(
+                f"history={self.history} is made of clicks, and `clicks` is null: name the clicks "
+                "stream, map the log's own under impressions.columns.history, or set `history: 0`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _mapped_columns_exist(self) -> Self:
         for stream in STREAMS:
             settings: StreamSettings | None = getattr(self, stream)
@@ -126,7 +137,13 @@ class LogsSettings(Settings):
 
     def fields_of(self, stream: str) -> tuple[Column, ...]:
         """The columns of a stream, the configured ones included."""
-        return stream_fields(stream, self.categorical, self.numeric, self.vectors)
+        mapped = self.history if features.HISTORY in self.impressions.columns else 0
+        return stream_fields(stream, self.categorical, self.numeric, self.vectors, mapped)
+
+    @property
+    def computes_history(self) -> bool:
+        """Whether histories are made of the clicks, and not read from the impressions."""
+        return self.history > 0 and features.HISTORY not in self.impressions.columns
 
     def stream(self, name: str) -> StreamSettings | None:
         """The settings of a stream by its name, None if the log has none."""

@@ -5,6 +5,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
@@ -26,22 +27,25 @@ from heft.logs.attribution import (
     ROW,
     Joined,
 )
-from heft.logs.canonical import canonical_columns
 from heft.logs.files import LogFile
+from heft.logs.histories import HISTORY, NARROW_COLUMNS, with_history
 from heft.logs.planning import Plan, ReadFacts
 from heft.logs.reading import Batch, read_batches
 from heft.logs.settings import LogsSettings
 from heft.logs.splitting import IMPRESSION_SPLITS, RequestTimes, SplitPlan, hash_ids
-from heft.logs.summary import NO_VECTOR, SPLIT, UNKNOWN_ITEMS, Counts
+from heft.logs.summary import NO_HISTORY, NO_VECTOR, SPLIT, UNKNOWN_ITEMS, Counts
+from heft.logs.tables import bucket_slices, empty_table, packed, unpacked
 
 __all__ = [
-    "BUCKETED", "FACTS", "ITEMS", "REJECTED", "MergeCatalogue", "ReadLog", "WriteBucket",
+    "BUCKETED", "FACTS", "ITEMS", "NARROW", "REJECTED", "MergeCatalogue", "ReadLog", "WriteBucket",
 ]  # fmt: skip
 
 # Outputs of the reading step.
 BUCKETED, FACTS, ITEMS, REJECTED = "bucketed", "facts", "items", "rejected"
+NARROW = "narrow"  # what histories are made of
 
 _JOINED = (fields.IMPRESSIONS, fields.CLICKS, fields.CONVERSIONS)
+_NARROW = (fields.IMPRESSIONS, fields.CLICKS)
 
 
 class ReadLog(beam.DoFn):
@@ -82,18 +86,18 @@ class ReadLog(beam.DoFn):
         table = table.append_column(FILE, pa.array(np.full(rows, file.number, np.int32)))
         table = table.append_column(ROW, pa.array(batch.places.astype(np.int64)))
         if file.stream == fields.CATALOGUE:
-            yield pvalue.TaggedOutput(ITEMS, (file.number, _packed(table)))
+            yield pvalue.TaggedOutput(ITEMS, (file.number, packed(table)))
             return
         hashes = hash_ids(_key(table, file.stream))
         if file.stream in (fields.IMPRESSIONS, fields.GRADES):
             table = table.append_column(HASH, pa.array(hashes))
-        buckets = (hashes % np.uint64(self._settings.buckets)).astype(np.int64)
-        table = table.take(pa.array(np.argsort(buckets, kind="stable")))
-        ends = np.cumsum(np.bincount(buckets, minlength=self._settings.buckets))
-        for bucket, (first, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
-            if end > first:
-                packed = _packed(table.slice(int(first), int(end - first)))
-                yield pvalue.TaggedOutput(BUCKETED, (bucket, (file.stream, packed)))
+        buckets = self._settings.buckets
+        for bucketed in bucket_slices(file.stream, table, hashes, buckets):
+            yield pvalue.TaggedOutput(BUCKETED, bucketed)
+        if self._settings.computes_history and file.stream in _NARROW:
+            narrow = table.select([n for n in NARROW_COLUMNS if n in table.column_names])
+            for bucketed in bucket_slices(file.stream, narrow, hashes, buckets):
+                yield pvalue.TaggedOutput(NARROW, bucketed)
 
 
 class MergeCatalogue(beam.DoFn):
@@ -104,13 +108,13 @@ class MergeCatalogue(beam.DoFn):
         if not parts:
             yield b""
             return
-        table = _unpacked([packed for _, packed in parts])
+        table = unpacked([part for _, part in parts])
         rows = table.num_rows
         table = table.sort_by([(FILE, "ascending"), (ROW, "ascending")])
         codes = table.column(features.ITEM_ID).combine_chunks().dictionary_encode().indices
         _, first = np.unique(codes.to_numpy(), return_index=True)
         table = table.take(pa.array(np.sort(first)))
-        yield _packed(table)
+        yield packed(table)
         yield pvalue.TaggedOutput(FACTS, Counter({
             (fields.CATALOGUE, ATTRIBUTED): table.num_rows,
             (fields.CATALOGUE, DUPLICATES): rows - table.num_rows,
@@ -135,13 +139,13 @@ class WriteBucket(beam.DoFn):
         catalogue: bytes,
     ) -> Iterator[Counts]:
         """Yields what became of the rows; nothing is written without a plan for it."""
-        bucket, packed = bucketed
+        bucket, slices = bucketed
         streams: dict[str, list[bytes]] = {}
-        for stream, blob in packed:
+        for stream, blob in slices:
             streams.setdefault(stream, []).append(blob)
         if plan.splits is None:
             return
-        items = _unpacked([catalogue]) if catalogue else None
+        items = unpacked([catalogue]) if catalogue else None
         if plan.read.get(fields.GRADES):
             yield self._write_graded(bucket, streams.get(fields.GRADES, []), items)
         impressions, clicks, conversions = (
@@ -151,10 +155,13 @@ class WriteBucket(beam.DoFn):
             impressions, clicks, conversions,
             self._settings.click_window, self._settings.conversion_window,
         )  # fmt: skip
+        if self._settings.computes_history:
+            table = with_history(joined.table, streams.get(HISTORY, []))
+            joined = replace(joined, table=table)
         yield self._write_splits(bucket, joined, items, plan, plan.splits)
 
     def _table(self, stream: str, blobs: list[bytes]) -> pa.Table:
-        return _unpacked(blobs) if blobs else _empty(stream, self._settings)
+        return unpacked(blobs) if blobs else empty_table(stream, self._settings)
 
     def _write_splits(
         self,
@@ -177,6 +184,8 @@ class WriteBucket(beam.DoFn):
         counts: Counts = Counter({(UNKNOWN_ITEMS, ""): unknown})
         for name in self._settings.vectors:
             counts[NO_VECTOR, name] += table.column(name).null_count
+        if self._settings.history:
+            counts[NO_HISTORY, ""] += table.column(features.HISTORY).null_count
         for place, name in enumerate(IMPRESSION_SPLITS):
             if name in splits.requests:
                 rows = table.filter(pa.array(split == place))
@@ -240,23 +249,3 @@ def _key(table: pa.Table, stream: str) -> pa.Array:
         pair = (table.column(features.QUERY), table.column(features.ITEM_ID))
         return pc.binary_join_element_wise(*pair, "\t").combine_chunks()
     return table.column(features.IMPRESSION_ID).combine_chunks()
-
-
-def _empty(stream: str, settings: LogsSettings) -> pa.Table:
-    none, _ = canonical_columns({}, settings.fields_of(stream), "ms", 0)
-    table = pa.table(none)
-    for name, kind in ((FILE, pa.int32()), (ROW, pa.int64()), (HASH, pa.uint64())):
-        table = table.append_column(name, pa.array([], kind))
-    return table
-
-
-def _packed(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue().to_pybytes())
-
-
-def _unpacked(blobs: Iterable[bytes]) -> pa.Table:
-    return pa.concat_tables([pa.ipc.open_stream(blob).read_all() for blob in blobs])

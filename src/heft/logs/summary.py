@@ -11,11 +11,20 @@ from heft.logs.attribution import ATTRIBUTED, DUPLICATES
 from heft.logs.planning import Plan
 from heft.logs.report import IngestReport, StreamReport
 
-__all__ = ["NO_VECTOR", "SPLIT", "UNKNOWN_ITEMS", "Counts", "add_counts", "write_quarantine"]
+__all__ = [
+    "NO_HISTORY",
+    "NO_VECTOR",
+    "SPLIT",
+    "UNKNOWN_ITEMS",
+    "Counts",
+    "add_counts",
+    "write_quarantine",
+]
 
 # (stream or `SPLIT`, what became of the row) → rows
 Counts = Counter[tuple[str, str]]
-SPLIT, UNKNOWN_ITEMS, NO_VECTOR = "split", "unknown items", "no vector"
+SPLIT, UNKNOWN_ITEMS = "split", "unknown items"
+NO_VECTOR, NO_HISTORY = "no vector", "no history"
 
 Rejected = tuple[tuple[int, int], bytes]
 
@@ -54,11 +63,13 @@ def write_quarantine(
     missing = {name: n for (kind, name), n in sorted(counts.items()) if kind == NO_VECTOR}
     report = IngestReport(
         span=span, streams=streams, splits=splits, unknown_items=counts[UNKNOWN_ITEMS, ""],
-        missing_vectors=missing or None, end_of_data=plan.end_of_data, problem=plan.problem,
+        missing_vectors=missing or None, rows_without_history=counts.get((NO_HISTORY, "")),
+        end_of_data=plan.end_of_data, problem=plan.problem,
         gated=plan.gated,
     )  # fmt: skip
     with tf.io.gfile.GFile(f"{uri}/summary.json", "w") as handle:
-        unasked = {"missing_vectors"} if report.missing_vectors is None else None
+        optional = ("missing_vectors", "rows_without_history")
+        unasked = {name for name in optional if getattr(report, name) is None}
         handle.write(report.model_dump_json(indent=2, exclude=unasked) + "\n")
 
 

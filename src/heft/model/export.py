@@ -17,7 +17,7 @@ from heft.model.network import InputSizes
 from heft.model.rates import Rates
 from heft.text.encoder import TextEncoder
 from heft.text.table import TextTable
-from heft.transform import TransformSettings
+from heft.transform import TransformSettings, dense_rows
 
 __all__ = ["ServedModel", "export"]
 
@@ -66,7 +66,7 @@ class ServedModel(tf.Module):
 
         `position` is (batch,) int64, 0 where unknown.
         """
-        query, title = columns[f.QUERY], columns[f.TITLE]
+        query, title, history = columns[f.QUERY], columns[f.TITLE], columns.get(f.HISTORY)
         columns = self.transform(_as_raw(columns, self.raw_spec))
         inputs = {
             "query_vector": self._vectors(query, columns[f.QUERY_ID], self.queries),
@@ -74,7 +74,21 @@ class ServedModel(tf.Module):
             "dense": tf.stack([columns[name] for name in self.sizes.dense], axis=1),
         }
         inputs |= {name: columns[name] for name in (*self.sizes.categorical, *self.sizes.vectors)}
+        if self.sizes.history:
+            inputs |= self._history(history, columns[f.HISTORY_IDS])
         return self.rates.tensors(self.core(inputs, training=False), position)
+
+    def _history(self, titles: tf.Tensor, ids: tf.Tensor) -> Tensors:
+        """Vectors and mask of clicked titles (batch, clicks); "" is padding."""
+        flat, clicked = tf.reshape(titles, [-1]), titles != ""
+        # Padding stands for any row of the table, so that it is not encoded.
+        known = tf.where(clicked, ids, tf.maximum(ids, 0))
+        vectors = self._vectors(flat, tf.reshape(known, [-1]), self.titles)
+        shape = [-1, self.sizes.history, self.titles.shape[1]]
+        return {
+            "history_vectors": tf.reshape(vectors, shape),
+            "history_mask": tf.cast(clicked, tf.float32),
+        }
 
     def _vectors(self, text: tf.Tensor, ids: tf.Tensor, table: tf.Variable) -> tf.Tensor:
         """Table rows for known texts; BERT for the others, each distinct one once."""
@@ -109,6 +123,9 @@ def export(served: ServedModel, transform_settings: TransformSettings, path: str
         for name in transform_settings.vectors
     }
 
+    if served.sizes.history:
+        lists[f.HISTORY] = tf.TensorSpec([None, served.sizes.history], tf.string, f.HISTORY)
+
     @tf.function(input_signature=[named | lists])
     def serve_columns(raw: Tensors) -> Tensors:
         return served.predict(raw)
@@ -119,14 +136,17 @@ def export(served: ServedModel, transform_settings: TransformSettings, path: str
     needed |= {
         name: tf.io.FixedLenFeature(entry.shape[1:], entry.dtype, [0.0] * entry.shape[1])
         for name, entry in lists.items()
+        if entry.dtype == tf.float32
     }
+    if served.sizes.history:
+        needed[f.HISTORY] = tf.io.VarLenFeature(tf.string)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
     def serve_examples(examples: tf.Tensor) -> Tensors:
         raw = tf.io.parse_example(examples, needed)
         position = _flat(raw.pop(f.POSITION), 0) if f.POSITION in raw else None
         flat = {name: _flat(raw[name], _default(dtype)) for name, dtype in columns.items()}
-        flat |= {name: raw[name] for name in lists}
+        flat |= {name: dense_rows(raw[name], entry.shape[1]) for name, entry in lists.items()}
         return served.predict(flat, position)
 
     archive.add_endpoint("serving_default", serve_columns)

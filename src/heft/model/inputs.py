@@ -150,6 +150,8 @@ def _split(words: tf.Tensor, packed: PackedRows, sizes: InputSizes, positions: b
     start = layout.place(sizes.dense[0]).start
     dense = tf.bitcast(words[:, start : start + len(sizes.dense)], tf.float32)
     vectors = {name: tf.bitcast(words[:, layout.place(name)], tf.float32) for name in sizes.vectors}
+    if sizes.history:
+        ids[f.HISTORY_IDS] = tf.cast(words[:, layout.place(f.HISTORY_IDS)], tf.int64)
     return {"dense": dense, **vectors, **ids}, _targets(words, packed)
 
 

@@ -33,8 +33,8 @@ class TableLookup(keras.layers.Layer):
         """Nothing, see `save_own_variables`."""
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
-        """(batch,) int → (batch, dim)."""
-        known = tf.cast(ids >= 0, self.table.dtype)[:, None]
+        """(batch, …) int → (batch, …, dim)."""
+        known = tf.cast(ids >= 0, self.table.dtype)[..., None]
         return tf.gather(tf.convert_to_tensor(self.table), tf.maximum(ids, 0)) * known
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from heft import features as f
 from heft.model.architectures import ARCHITECTURES, MODEL_TASKS
+from heft.model.history import HistoryAttention
 from heft.model.interaction import TableLookup, TextInteraction
 from heft.model.packing import PackedRows
 from heft.model.position import PositionBias
@@ -18,6 +19,7 @@ from heft.text.table import TextTable
 __all__ = ["POSITION_BIAS", "InputSizes", "build_core", "build_training_model"]
 
 POSITION_BIAS = "position_bias"
+_LOOKED_UP = ("query_vector", "title_vector", "history_vectors", "history_mask")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class InputSizes:
         categorical: rows of each categorical embedding, out-of-vocabulary included.
         numeric: transformed numeric columns, of vectors whether there is one among them.
         vectors: width of each transformed vector column.
+        history: last clicks of the user that are looked at.
         click_rate, conversion_rate: base rates, which set the initial biases.
     """
 
@@ -36,6 +39,7 @@ class InputSizes:
     click_rate: float = 0.1
     conversion_rate: float = 0.01
     vectors: Mapping[str, int] = field(default_factory=dict)
+    history: int = 0
 
     def with_rates(self, rows: PackedRows) -> "InputSizes":
         """The same with the base rates of `rows`."""
@@ -54,7 +58,8 @@ def build_core(table: TextTable, sizes: InputSizes, settings: ModelSettings) -> 
 
     Inputs, by name: `query_vector` and `title_vector` (batch, dim), `dense`
     (batch, len(sizes.dense)), one int `<column>` (batch,) per categorical column,
-    one `<column>` (batch, width) per vector column.
+    one `<column>` (batch, width) per vector column; with a history `history_vectors`
+    (batch, clicks, dim) and `history_mask` (batch, clicks), 0 at padding.
     Output: (batch, 2) logits of attractiveness and of conversion given a click; with
     `escm2_dr` a third column, the logit of the imputed conversion label.
     """
@@ -69,6 +74,11 @@ def build_core(table: TextTable, sizes: InputSizes, settings: ModelSettings) -> 
         # No bias: normalisation takes it out again.
         projection = layers.Dense(settings.vector_width, use_bias=False, name=f"{name}_projection")
         parts.append(projection(inputs[name]))
+    if sizes.history:
+        inputs["history_vectors"] = keras.Input((sizes.history, dim), name="history_vectors")
+        inputs["history_mask"] = keras.Input((sizes.history,), name="history_mask")
+        attention = HistoryAttention(settings.history_width, name="history_attention")
+        parts.append(attention([inputs["history_vectors"], inputs["history_mask"], title]))
     normalised = layers.BatchNormalization(momentum=0.9, dtype="float32", name="scale")(
         layers.Concatenate(dtype="float32")(parts)
     )
@@ -97,21 +107,29 @@ def build_training_model(
     """The core behind a look-up in the embedding table.
 
     Inputs as of the core, but the text ids `heft.features.QUERY_ID` and
-    `TITLE_ID` (batch,) in place of the vectors; the position (batch,) too, where it is
-    `additive`.
+    `TITLE_ID` (batch,) and `HISTORY_IDS` (batch, clicks) in place of the vectors; the position
+    (batch,) too, where it is `additive`.
     """
     query = keras.Input((), dtype="int64", name=f.QUERY_ID)
     title = keras.Input((), dtype="int64", name=f.TITLE_ID)
     others = {
         tensor.name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=tensor.name)
         for tensor in core.inputs
-        if tensor.name not in ("query_vector", "title_vector")
+        if tensor.name not in _LOOKED_UP
     }
+    titles = TableLookup(table.titles, name="titles")
     vectors = {
         "query_vector": TableLookup(table.queries, name="queries")(query),
-        "title_vector": TableLookup(table.titles, name="titles")(title),
+        "title_vector": titles(title),
     }
     inputs = {f.QUERY_ID: query, f.TITLE_ID: title, **others}
+    clicks = [tensor.shape[1] for tensor in core.inputs if tensor.name == "history_mask"]
+    if clicks:
+        history = keras.Input((clicks[0],), dtype="int64", name=f.HISTORY_IDS)
+        inputs[f.HISTORY_IDS] = history
+        # A title that is not in the table is as one that was not clicked.
+        vectors["history_mask"] = ops.cast(history >= 0, "float32")
+        vectors["history_vectors"] = titles(history)
     logits = core({**vectors, **others})
     if settings.position == "additive":
         inputs[f.POSITION] = keras.Input((), dtype="int64", name=f.POSITION)

@@ -50,12 +50,16 @@ class Layout:
         categorical: Sequence[str],
         dense: Sequence[str],
         vectors: Mapping[str, int] = MappingProxyType({}),
+        history: int = 0,
     ) -> "Layout":
-        """The layout for a model with these inputs; of `vectors` the widths by name."""
+        """The layout for a model with these inputs; of `vectors` the widths by name, of `history`
+        the clicks."""
         labels = (f.CLICK, f.CONVERSION, f.POSITION)
         integers = (f.QUERY_ID, f.TITLE_ID, *categorical, *labels)
+        integers += (f.HISTORY_IDS,) if history else ()
         floats = (*dense, *vectors, *WEIGHT_COLUMNS, f.OBSERVATION)
-        return cls(integers, floats, dict(vectors))
+        widths = {f.HISTORY_IDS: history} if history else {}
+        return cls(integers, floats, widths | dict(vectors))
 
     @property
     def width(self) -> int:
@@ -71,7 +75,7 @@ class Layout:
 
     def features(self) -> list[Feature]:
         """What is read; position and observation may be absent, as in foreign examples."""
-        known = {f.POSITION: 0, f.OBSERVATION: 0.0}
+        known = {f.POSITION: 0, f.OBSERVATION: 0.0, f.HISTORY_IDS: f.OOV}
         return [
             Feature(name, kind, known.get(name), self.widths.get(name, 0))
             for kind, names in ((int, self.integers), (float, self.floats))

@@ -62,25 +62,40 @@ def predict_columns(
 
 
 def _tensor(spec: tf.TensorSpec, given: list[str] | None, other: Any, rows: int) -> tf.Tensor:
-    text = spec.dtype == tf.string
     if given is not None:
         return tf.constant(given, spec.dtype)
-    if other is None:
-        other = "" if text else float("nan")
-        other = [other] * spec.shape[1] if len(spec.shape) == 2 else other
+    value: Any
+    text, width = spec.dtype == tf.string, spec.shape[1] if len(spec.shape) == 2 else None
     try:
-        value = str(other) if text else _numbers(other, spec)
+        if width is None:
+            value = _text(other) if text else _number(other)
+        else:
+            value = _texts(other, width) if text else _numbers(other, width)
     except (ValueError, TypeError) as error:
-        width = spec.shape[1] if len(spec.shape) == 2 else None
-        expected = f"a list of {width} numbers" if width else "a number"
+        kind = "text" if text else "number"
+        expected = f"a list of {width} {kind}s" if width else f"a {kind}"
         raise InputError(f"{spec.name}={other!r:.60}: expected {expected}") from error
     return tf.constant([value] * rows, spec.dtype)
 
 
-def _numbers(value: Any, spec: tf.TensorSpec) -> float | list[float]:
-    if len(spec.shape) == 1:
-        return float(value)
-    numbers = [float(number) for number in value]
-    if len(numbers) != spec.shape[1]:
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _texts(value: Any, width: int) -> list[str]:
+    """The first texts of a list, filled up with empty ones."""
+    if not isinstance(value, list | tuple | type(None)):
+        raise TypeError
+    texts = [_text(text) for text in (value or [])[:width]]
+    return texts + [""] * (width - len(texts))
+
+
+def _numbers(value: Any, width: int) -> list[float]:
+    numbers = [float("nan")] * width if value is None else [float(number) for number in value]
+    if len(numbers) != width:
         raise ValueError
     return numbers

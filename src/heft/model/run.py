@@ -71,7 +71,7 @@ def train_and_export(
     """
     transform_output = tft.TFTransformOutput(run.transform_uri)
     table = TextTable.load(run.embeddings_uri)
-    sizes = input_sizes(transform_output, transform_settings)
+    sizes = input_sizes(transform_output, transform_settings, settings.history)
     importance = json.loads((Path(run.importance_uri) / SUMMARY_FILE).read_text())
     clicks = importance["clicks"]
     lines = np.array([clicks["slope"], clicks["offset"]], np.float32).T
@@ -161,7 +161,7 @@ def _lineage(
         )
         for name in settings.categorical
     }
-    return Lineage(table.fingerprint, sizes.dense, vocabularies)
+    return Lineage(table.fingerprint, sizes.dense, vocabularies, sizes.vectors, sizes.history > 0)
 
 
 def _base(
@@ -178,8 +178,10 @@ def _write(run: TrainingRun, name: str, facts: dict[str, Any]) -> None:
     (Path(run.log_dir) / name).write_text(json.dumps(facts, indent=1))
 
 
-def input_sizes(output: tft.TFTransformOutput, settings: TransformSettings) -> InputSizes:
-    """What the network is shaped by, from Transform's vocabularies."""
+def input_sizes(
+    output: tft.TFTransformOutput, settings: TransformSettings, history: bool = False
+) -> InputSizes:
+    """What the network is shaped by, from what Transform learned; with or without the history."""
     # One row beyond the vocabulary is the out-of-vocabulary bucket.
     categorical = {
         f.categorical_id(name): output.vocabulary_size_by_name(name) + 1
@@ -191,11 +193,12 @@ def input_sizes(output: tft.TFTransformOutput, settings: TransformSettings) -> I
     vectors = {
         f.vector_value(name): spec[f.vector_value(name)].shape[0] for name in settings.vectors
     }
-    return InputSizes(categorical, tuple(numeric), vectors=vectors)
+    clicks = spec[f.HISTORY_IDS].shape[0] if history else 0
+    return InputSizes(categorical, tuple(numeric), vectors=vectors, history=clicks)
 
 
 def _pack(run: TrainingRun, sizes: InputSizes, folder: str) -> TrainingRows:
-    layout = Layout.of(tuple(sizes.categorical), sizes.dense, sizes.vectors)
+    layout = Layout.of(tuple(sizes.categorical), sizes.dense, sizes.vectors, sizes.history)
     rows = TrainingRows(
         pack(_expand(run.train_files), layout, folder, f.TRAIN),
         pack(_expand(run.tune_files), layout, folder, f.TUNE),

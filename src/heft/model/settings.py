@@ -23,6 +23,8 @@ class ModelSettings(Settings):
         categorical_width: embedding width of a categorical column; 0 leaves
             the columns out.
         vector_width: that each vector column is projected to.
+        history: look at what the user clicked last, as far back as `logs.history` says.
+        history_width: that the titles of those clicks are projected to.
         l2: penalty on the kernels of bodies and on categorical embeddings.
         position: `examination` multiplies attractiveness by the click model of
             the importance artifact; `additive` learns a bias of the click logit
@@ -61,6 +63,8 @@ class ModelSettings(Settings):
     dropout: float = Field(0.1, ge=0, lt=1)
     categorical_width: int = Field(4, ge=0)
     vector_width: int = Field(16, ge=1)
+    history: bool = False
+    history_width: int = Field(16, ge=1)
     l2: float = Field(1e-2, ge=0)
     position: Literal["examination", "additive"] = "examination"
     cvr_loss: Literal["esmm", "escm2_ips", "escm2_dr"] = "esmm"

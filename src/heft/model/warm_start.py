@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import keras
@@ -27,11 +27,15 @@ class Lineage:
         dense: the dense inputs, in order.
         vocabularies: values of each categorical column, in the order of its embedding's rows;
             the last row is that of unknown values.
+        vectors: width of each vector input.
+        history: whether the user's last clicks are looked at.
     """
 
     encoder: str
     dense: tuple[str, ...]
     vocabularies: Mapping[str, tuple[str, ...]]
+    vectors: Mapping[str, int] = field(default_factory=dict)
+    history: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,9 @@ def save_base(core: keras.Model, lineage: Lineage, folder: str | Path) -> None:
     }
     np.savez(Path(folder) / _WEIGHTS, **arrays)
     facts = {"format": _FORMAT, **asdict(lineage)}
+    for optional in ("vectors", "history"):
+        if not facts[optional]:
+            del facts[optional]
     (Path(folder) / _FACTS).write_text(json.dumps(facts, ensure_ascii=True))
 
 
@@ -86,6 +93,8 @@ def load_base(folder: str | Path) -> WarmStart:
         facts["encoder"],
         tuple(facts["dense"]),
         {name: tuple(values) for name, values in facts["vocabularies"].items()},
+        facts.get("vectors", {}),
+        facts.get("history", False),
     )
     return WarmStart(lineage, weights, str(folder))
 
@@ -133,6 +142,8 @@ def _check(core: keras.Model, lineage: Lineage, base: WarmStart) -> None:
             ("encoder", before.encoder[:12], now.encoder[:12]),
             ("dense inputs", list(before.dense), list(now.dense)),
             ("categorical columns", sorted(before.vocabularies), sorted(now.vocabularies)),
+            ("vectors", dict(before.vectors), dict(now.vectors)),
+            ("history", before.history, now.history),
         )
         if left != right
     ]

@@ -1,4 +1,4 @@
-"""Dense vectors of the items: through Transform, packing, training and the export."""
+"""Vectors of the items and clicks of the user: through Transform, packing, training, export."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +15,13 @@ from heft.errors import DataError, InputError, TrainingError
 from heft.examples import iterate_columns, write_columns
 from heft.model.export import ServedModel, export
 from heft.model.inputs import evaluation_batches
-from heft.model.network import build_core
+from heft.model.network import build_core, build_training_model
 from heft.model.packing import Layout, pack
 from heft.model.predict import predict_columns
 from heft.model.rates import Rates
 from heft.model.run import input_sizes
 from heft.model.settings import ModelSettings
 from heft.model.training import TrainingRows, Watch, train
-from heft.model.warm_start import Lineage, load_base, save_base, warm_start
 from heft.text.build import build_table
 from heft.text.encoder import load_encoder
 from heft.text.settings import TextSettings
@@ -40,7 +39,7 @@ from tests.unit.model.rows import (
     transformed,
 )
 
-WIDTH = 4
+WIDTH, CLICKS = 4, 3
 VECTOR, PRESENT = f.vector_value("image"), f.vector_present("image")
 WITH_VECTORS = replace(SIZES, numeric=("price_z", PRESENT), vectors={VECTOR: WIDTH})
 LAYOUT = Layout.of(("brand_id",), WITH_VECTORS.dense, WITH_VECTORS.vectors)
@@ -54,6 +53,9 @@ def _schema() -> schema_pb2.Schema:
     image.name, image.type = "image", schema_pb2.FLOAT
     image.presence.min_count = 1
     image.value_count.min = 1
+    history = of.feature.add()
+    history.CopyFrom(image)
+    history.name, history.type = "history", schema_pb2.BYTES
     return of
 
 
@@ -64,6 +66,7 @@ def _rows() -> list[Row]:
             number, QUERIES[number % 4], TITLES[number % 5],
             image=ABSENT[number % 9] if number % 9 < 3 else
             (rng.normal(size=WIDTH) * [1, 10, 0.1, 1] + [5, 0, 0, 0]).tolist(),
+            history=[TITLES[(number + k) % 5] for k in range(number % 6)],
         )
         for number in range(90)
     ]  # fmt: skip
@@ -74,7 +77,7 @@ SETTINGS = TransformSettings(vectors=("image",))
 
 @pytest.fixture(scope="module")
 def graph():
-    return analysed(_rows(), _schema(), SETTINGS, image=WIDTH)
+    return analysed(_rows(), _schema(), SETTINGS, image=WIDTH, history=CLICKS)
 
 
 def test_each_dimension_is_standardised_over_the_vectors_there_are(graph) -> None:
@@ -88,7 +91,19 @@ def test_each_dimension_is_standardised_over_the_vectors_there_are(graph) -> Non
     np.testing.assert_array_equal(columns[PRESENT], known)
     widths = {x.name: x.width for x in transformed_features(graph)}
     assert widths.pop(VECTOR) == WIDTH
+    assert widths.pop(f.HISTORY_IDS) == CLICKS
     assert set(widths.values()) == {0}
+
+
+def test_clicked_titles_have_the_ids_of_titles_and_padding_has_none(graph) -> None:
+    rows = [*_rows(), impression(90, "q", "new", history=["new", TITLES[2], TITLES[2], "x"])]
+    columns = transformed(rows, graph)
+    at = {title.decode(): k for k, title in enumerate(graph.vocabulary_by_name("title_text"))}
+    for row, ids in zip(rows, columns[f.HISTORY_IDS], strict=True):
+        want = [at.get(title, f.OOV) for title in row["history"][:CLICKS]]
+        assert ids.tolist() == want + [f.OOV] * (CLICKS - len(want))
+    titles = columns[f.TITLE_ID].tolist()
+    assert titles == [at.get(row[f.TITLE], f.OOV) for row in rows]
 
 
 def test_vectors_that_no_row_has_are_named() -> None:
@@ -165,31 +180,6 @@ def test_vectors_that_carry_the_signal_raise_the_tune_auc(
     assert seeing > 0.75
 
 
-@pytest.mark.parametrize("architecture", ["esmm", "shared_bottom", "mmoe", "ple"])
-def test_every_architecture_takes_vectors_and_hands_them_on(
-    table: TextTable, tmp_path: Path, architecture: str
-) -> None:
-    settings = ModelSettings(architecture=architecture, hidden=(8,), vector_width=5)
-    first, second = (build_core(table, WITH_VECTORS, settings) for _ in range(2))
-    assert first.get_layer(f"{VECTOR}_projection").get_weights()[0].shape == (WIDTH, 5)
-    lineage = Lineage("abc", WITH_VECTORS.dense, {"brand_id": tuple("abcd")})
-    save_base(first, lineage, tmp_path / "base")
-    warm_start(second, lineage, load_base(tmp_path / "base"))
-    rng = np.random.default_rng(1)
-    inputs = {
-        x.name: rng.integers(0, 5, 9) if x.dtype == "int64" else
-        rng.normal(size=(9, *x.shape[1:])).astype(np.float32)
-        for x in first.inputs
-    }  # fmt: skip
-    np.testing.assert_array_equal(first(inputs).numpy(), second(inputs).numpy())
-    moved = inputs | {VECTOR: inputs[VECTOR] + 1}
-    assert np.abs(first(moved).numpy() - first(inputs).numpy()).max() > 1e-4
-    wider = replace(WITH_VECTORS, vectors={VECTOR: WIDTH + 1})
-    other = build_core(table, wider, settings)
-    with pytest.raises(TrainingError, match=f"layer {VECTOR}_projection"):
-        warm_start(other, lineage, load_base(tmp_path / "base"))
-
-
 @pytest.fixture(scope="module")
 def served(graph, tmp_path_factory: pytest.TempPathFactory):
     text = TextSettings(title_dimensions=3, query_dimensions=2, product_dimensions=3)
@@ -197,8 +187,8 @@ def served(graph, tmp_path_factory: pytest.TempPathFactory):
     queries, titles = (graph.vocabulary_by_name(n) for n in ("query_text", "title_text"))
     pairs = np.array([(q, t) for q in range(len(queries)) for t in range(len(titles))])
     table = build_table(queries, titles, pairs, np.ones(len(pairs)), text, encoder=encoder)
-    sizes = input_sizes(graph, SETTINGS)
-    assert sizes.vectors == {VECTOR: WIDTH}
+    sizes = input_sizes(graph, SETTINGS, history=True)
+    assert (sizes.vectors, sizes.history) == ({VECTOR: WIDTH}, CLICKS)
     keras.utils.set_random_seed(3)
     core = build_core(table, sizes, ModelSettings())
     rng = np.random.default_rng(3)
@@ -211,22 +201,36 @@ def served(graph, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("export") / "1"
     export(model, SETTINGS, folder)
 
+    trained = build_training_model(table, core, ModelSettings())
+
     def expected(rows: list[Row]) -> np.ndarray:
+        """What the model answers that is trained on such rows."""
         columns = transformed(rows, graph)
-        inputs = {
+        inputs = {name: columns[name] for name in trained.input if name != "dense"}
+        inputs["dense"] = np.stack([columns[name] for name in sizes.dense], axis=1)
+        logits = trained(inputs, training=False).numpy()[:, 0]
+        return np.asarray(1 / (1 + np.exp(-logits)))
+
+    def told(row: Row, texts: list[str]) -> float:
+        """What the core answers if the clicked titles are encoded anew."""
+        columns = transformed([row], graph)
+        vectors = np.zeros((1, CLICKS, encoder.dim), np.float32)
+        vectors[0, : len(texts)] = encoder(tf.constant(texts))
+        inputs = {name: columns[name] for name in (*sizes.categorical, *sizes.vectors)}
+        inputs |= {
             "query_vector": table.queries[columns[f.QUERY_ID]],
             "title_vector": table.titles[columns[f.TITLE_ID]],
             "dense": np.stack([columns[name] for name in sizes.dense], axis=1),
-            **{name: columns[name] for name in (*sizes.categorical, *sizes.vectors)},
+            "history_vectors": vectors,
+            "history_mask": (np.arange(CLICKS) < len(texts))[None].astype(np.float32),
         }
-        logits = core(inputs, training=False).numpy()[:, 0]
-        return np.asarray(1 / (1 + np.exp(-logits)))
+        return float(1 / (1 + np.exp(-core(inputs, training=False).numpy()[0, 0])))
 
-    return folder, expected
+    return folder, expected, told
 
 
 def test_both_signatures_answer_as_the_network_does(served) -> None:
-    folder, expected = served
+    folder, expected, _ = served
     rows = _rows()[:20]
     want = expected(rows)
     assert np.ptp(want) > 0.05
@@ -234,8 +238,14 @@ def test_both_signatures_answer_as_the_network_does(served) -> None:
     inputs = signatures["serving_default"].structured_input_signature[1]
     assert inputs["image"].shape.as_list() == [None, WIDTH]
     assert inputs["image"].dtype == tf.float32
+    assert inputs["history"].shape.as_list() == [None, CLICKS]
+    assert inputs["history"].dtype == tf.string
+    # What was clicked shows in the answers, or the test says nothing of it.
+    assert np.abs(expected([row | {"history": []} for row in rows]) - want).max() > 1e-2
     named = {n: tf.constant([r[n] for r in rows]) for n in ("query", "title", "category", "brand")}
     named["price"] = tf.constant([row["price"] for row in rows])
+    clicked = [(row["history"] + [""] * CLICKS)[:CLICKS] for row in rows]
+    named["history"] = tf.constant(clicked)
     for nothing in (0.0, float("nan")):
         image = [row["image"] or [nothing] * WIDTH for row in rows]
         answers = signatures["serving_default"](**named, image=tf.constant(image))
@@ -247,17 +257,35 @@ def test_both_signatures_answer_as_the_network_does(served) -> None:
         signatures["examples"](tf.constant(short))
 
 
-def test_predicting_in_process_takes_a_list(served) -> None:
-    folder, expected = served
-    row = _rows()[5]
-    others = {"image": row["image"], "price": 10.0, "brand": "acme", "category": "tools"}
+def test_a_clicked_title_that_the_table_lacks_is_encoded(served) -> None:
+    folder, expected, told = served
+    texts = ["solar garden lantern", TITLES[1]]
+    row = _rows()[5] | {"history": texts}
+    answer = tf.saved_model.load(str(folder)).signatures["examples"]
+    found = float(answer(tf.constant([example(row)]))["ctr"][0])
+    assert found == pytest.approx(told(row, texts), abs=1e-4)
+    # Training had no vector for it, and took it for padding.
+    assert abs(expected([row])[0] - found) > 1e-3
+
+
+def test_predicting_in_process_takes_lists(served) -> None:
+    folder, expected, _ = served
+    row = _rows()[5] | {"history": [TITLES[1]]}
+    others = {
+        "image": row["image"],
+        "history": [TITLES[1]],
+        "price": 10.0,
+        "brand": "acme",
+        "category": "tools",
+    }
     found = predict_columns(folder, row["query"], [row["title"]], others)
     np.testing.assert_allclose(found["ctr"], expected([row]), atol=1e-4)
     without = predict_columns(folder, row["query"], [row["title"]], others | {"image": None})
     np.testing.assert_allclose(without["ctr"], expected([row | {"image": None}]), atol=1e-4)
-    for wrong in ([1.0, 2.0], "cat.png", 3.0, ["a"] * 4):
-        with pytest.raises(InputError, match=r"image=.*: expected a list of 4 numbers"):
-            predict_columns(folder, "q", ["t"], {"image": wrong})
+    with pytest.raises(InputError, match=r"image=\[1.0, 2.0\]: expected a list of 4 numbers"):
+        predict_columns(folder, "q", ["t"], {"image": [1.0, 2.0]})
+    with pytest.raises(InputError, match="history='lamp': expected a list of 3 texts"):
+        predict_columns(folder, "q", ["t"], {"history": "lamp"})
 
 
 def test_examples_of_transform_come_back_from_the_reader(graph, tmp_path: Path) -> None:
