@@ -78,8 +78,9 @@ class Client:
         """Predictions for a batch of rows.
 
         Args:
-            columns: by input name, each of shape (rows,): text as str or bytes, numbers as
-                numbers. For the signature `examples`: `{"examples": [serialised, …]}`.
+            columns: by input name, each of shape (rows,), or (rows, width) of a vector or a
+                history: text as str or bytes, numbers as numbers. For the signature `examples`:
+                `{"examples": [serialised, …]}`.
             signature: of the model.
 
         Returns:
@@ -200,7 +201,14 @@ def _transport(
 
 
 def _arrays(columns: Mapping[str, Sequence[Any] | np.ndarray]) -> dict[str, np.ndarray]:
-    arrays = {name: _array(values) for name, values in columns.items()}
+    arrays = {}
+    for name, values in columns.items():
+        try:
+            arrays[name] = _array(values)
+        except ValueError as error:
+            raise InvalidRequest(
+                f"{name} holds lists of different lengths: expected as many values in each row"
+            ) from error
     lengths = {name: len(array) for name, array in arrays.items()}
     if not lengths or set(lengths.values()) == {0}:
         raise InvalidRequest("the columns hold no rows: expected at least one")
@@ -212,8 +220,7 @@ def _arrays(columns: Mapping[str, Sequence[Any] | np.ndarray]) -> dict[str, np.n
 def _array(values: Sequence[Any] | np.ndarray) -> np.ndarray:
     array = np.asarray(values)
     if array.dtype.kind in "US":  # fixed-width strings lose trailing NULs
-        array = np.empty(len(values), dtype=object)
-        array[:] = list(values)
+        array = np.asarray(values, dtype=object)
     return array
 
 

@@ -108,6 +108,8 @@ class RestTransport:
 def _json(item: Any) -> Any:
     if isinstance(item, bytes):
         return {"b64": base64.b64encode(item).decode()}
+    if isinstance(item, np.ndarray):  # a vector, or the texts of a list
+        return [_json(part) for part in item.tolist()]
     return item.item() if isinstance(item, np.generic) else item
 
 

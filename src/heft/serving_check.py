@@ -280,13 +280,15 @@ def _without_position(row: bytes) -> bytes:
 
 def _columns(rows: Sequence[bytes], inputs: Mapping[str, tf.TensorSpec]) -> Columns:
     """The raw columns of the rows; what is absent is empty text or 0, as in the model."""
-    spec = {name: tf.io.RaggedFeature(entry.dtype) for name, entry in inputs.items()}
-    columns = tf.io.parse_example(rows, spec)
-    shapes = {name: [len(rows), *(entry.shape[1:] or [1])] for name, entry in inputs.items()}
-    dense = {name: columns[name].to_tensor(shape=shape) for name, shape in shapes.items()}
-    return {
-        name: (x if len(inputs[name].shape) > 1 else x[:, 0]).numpy() for name, x in dense.items()
-    }
+    ragged = tf.io.parse_example(
+        rows, {name: tf.io.RaggedFeature(entry.dtype) for name, entry in inputs.items()}
+    )
+    columns = {}
+    for name, entry in inputs.items():
+        width = entry.shape[1] if len(entry.shape) == 2 else 1
+        values = ragged[name].to_tensor(shape=[len(rows), width]).numpy()
+        columns[name] = values if len(entry.shape) == 2 else values[:, 0]
+    return columns
 
 
 def _not_a_probability(values: np.ndarray) -> str | None:

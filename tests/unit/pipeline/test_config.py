@@ -166,3 +166,29 @@ def test_a_seed_is_inherited_by_what_draws_unless_it_has_its_own(tmp_path: Path)
     assert over.simulate is not None
     assert (over.seed, over.simulate.seed, over.importance.seed, over.model.seed) == (6, 6, 6, 8)
     assert load(_file(tmp_path, MINIMAL | {"seed": 5})).simulate is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": {"history": True}}, "model.history=true and logs.history=0"),
+        (
+            {"transform": {"vectors": ["image"]}},
+            r"vector columns \['image'\] are used and not read: .* under logs.vectors",
+        ),
+    ],
+)
+def test_inputs_of_the_model_that_no_log_has_are_named(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load(_file(tmp_path, MINIMAL | change))
+
+
+def test_transform_is_told_how_long_lists_are_and_nothing_where_there_are_none(
+    tmp_path: Path,
+) -> None:
+    assert load(_file(tmp_path, MINIMAL)).widths == {}
+    logs = {"root": "/logs", "vectors": {"image": 64, "sound": 32}, "history": 5}
+    config = load(_file(tmp_path, {"logs": logs, "transform": {"vectors": ["image"]}}))
+    assert config.widths == {"image": 64, "history": 5}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-__all__ = ["COLUMNS", "TinyModel", "export"]
+__all__ = ["COLUMNS", "TinyModel", "export", "export_lists"]
 
 COLUMNS = ("query", "title", "category", "brand", "price", "device")
 _SPEC = {
@@ -38,6 +38,39 @@ class TinyModel(tf.Module):
         ctr = tf.sigmoid(logit - 0.1 * tf.math.log1p(tf.abs(price)))
         cvr = tf.sigmoid(logit - 1.0)
         return {"ctr": ctr, "cvr": cvr, "ctcvr": ctr * cvr}
+
+
+def export_lists(path: Path) -> Path:
+    """Writes a model that takes a vector of two numbers and three texts a row."""
+    words = tf.lookup.KeyValueTensorInitializer(["tv", "lamp"], [0.5, -0.5])
+    model = tf.Module()
+    model.words = tf.lookup.StaticHashTable(words, 0.0)
+
+    def score(columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        logit = tf.reduce_sum(columns["image"] * [1.0, -2.0], axis=1)
+        logit += tf.reduce_sum(model.words.lookup(columns["history"]) * [3.0, 2.0, 1.0], axis=1)
+        ctr = tf.sigmoid(logit + model.words.lookup(columns["query"]))
+        return {"ctr": ctr, "cvr": ctr / 2, "ctcvr": ctr * ctr / 2}
+
+    spec = {
+        "query": tf.TensorSpec([None], tf.string, "query"),
+        "image": tf.TensorSpec([None, 2], tf.float32, "image"),
+        "history": tf.TensorSpec([None, 3], tf.string, "history"),
+    }
+    serving_default = tf.function(score, input_signature=[spec])
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        raw = tf.io.parse_example(examples, {
+            "query": tf.io.FixedLenFeature([], tf.string, ""),
+            "image": tf.io.FixedLenFeature([2], tf.float32, [0.0, 0.0]),
+            "history": tf.io.RaggedFeature(tf.string),
+        })  # fmt: skip
+        return score(raw | {"history": raw["history"].to_tensor(shape=[None, 3])})
+
+    signatures = {"serving_default": serving_default, "examples": examples}
+    tf.saved_model.save(model, str(path), signatures=signatures)
+    return path
 
 
 def export(path: Path, offset: float = 0.0, examples_offset: float | None = None) -> Path:

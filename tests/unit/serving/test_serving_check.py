@@ -13,7 +13,8 @@ from heft.errors import ServingError
 from heft.serving_check import ServingCheckSettings, check_serving
 from heft.serving_process import ServerProcess
 from serving.client import Client
-from tests.unit.serving.models import COLUMNS, export
+from serving.errors import InvalidRequest
+from tests.unit.serving.models import COLUMNS, export, export_lists
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVER = [sys.executable, "-m", "serving.local_server"]
@@ -39,6 +40,33 @@ def _examples(rows: int) -> list[bytes]:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its two signatures disagree, as if serving and training were skewed."""
     return export(tmp_path_factory.mktemp("skewed") / "model", 0.0, examples_offset=0.01)
+
+
+def test_a_model_that_takes_lists_is_asked_with_lists(tmp_path: Path) -> None:
+    rows = []
+    for index in range(12):
+        example = tf.train.Example()
+        feature = example.features.feature
+        feature["query"].bytes_list.value.append(b"tv")
+        if index % 3:
+            feature["image"].float_list.value.extend([0.25 * index, -1.0])
+        feature["history"].bytes_list.value.extend([b"lamp", b"tv", b"lamp", b"tv"][: index % 5])
+        rows.append(example.SerializeToString())
+    path = export_lists(tmp_path / "model")
+    checked = check_serving(
+        str(path), rows, command=SERVER, connect=Client, settings=SETTINGS, cwd=str(ROOT)
+    )
+    assert checked.ok, checked.why_not()
+    assert len(checked.checks) > 30
+
+
+def test_lists_of_different_lengths_are_refused_by_the_client() -> None:
+    columns = {"query": ["tv", "lamp"], "history": [["a"], ["a", "b"]]}
+    with (
+        Client("grpc://localhost:1") as client,
+        pytest.raises(InvalidRequest, match="history holds lists of different lengths"),
+    ):
+        client.predict(columns)
 
 
 def _children() -> set[int]:
