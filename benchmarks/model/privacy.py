@@ -32,7 +32,7 @@ FIGURES = ("epsilon", "auc", "rows_per_s")
 def main() -> None:
     """Runs every seed and prints a table and the figures."""
     asked = parser(__doc__)
-    asked.set_defaults(seeds=[101], sessions=60_000)
+    asked.set_defaults(seeds=[101], sessions=20_000)
     asked.add_argument("--noise-multipliers", type=float, nargs="+", default=[0.5, 1.0, 2.0])
     asked.add_argument("--clip-norm", type=float, default=1.0)
     options = asked.parse_args()

@@ -28,7 +28,14 @@ from heft.model.rates import Rates
 from heft.model.settings import ModelSettings
 from heft.model.tracking import Tracker, tracked
 from heft.model.training import Trained, TrainingRows, Watch, distilled, train
-from heft.model.warm_start import WARM_START_DIR, Lineage, load_base, save_base, warm_start
+from heft.model.warm_start import (
+    EXTRAS_DIR,
+    WARM_START_DIR,
+    Lineage,
+    load_base,
+    save_base,
+    warm_start,
+)
 from heft.text.encoder import load_encoder
 from heft.text.table import TextTable
 from heft.transform import TransformSettings
@@ -113,11 +120,13 @@ def train_and_export(
             export(whole, transform_settings, path)
             # The pushed model carries both, since what follows it trains both.
             save_base(trained.core, lineage, Path(run.model_dir) / WARM_START_DIR / name)
+            if trained.privacy is not None:
+                _write(Path(path) / EXTRAS_DIR, PRIVACY_FILE, trained.privacy)
     if facts[PRIVACY_FILE]:
         facts[PRIVACY_FILE] = together(facts[PRIVACY_FILE])
     for file, content in facts.items():
         if content:
-            (Path(run.log_dir) / file).write_text(json.dumps(content, indent=1))
+            _write(Path(run.log_dir), file, content)
     if run.resume_dir:
         shutil.rmtree(run.resume_dir, ignore_errors=True)
 
@@ -205,6 +214,11 @@ def _base(
         return None
     base = load_base(Path(run.base_model) / WARM_START_DIR / name)
     return lambda core: warm_start(core, lineage, base)
+
+
+def _write(folder: Path, file: str, content: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_text(json.dumps(content, indent=1))
 
 
 def input_sizes(output: tft.TFTransformOutput, settings: TransformSettings) -> InputSizes:
