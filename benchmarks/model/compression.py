@@ -111,7 +111,8 @@ def _variants(log: ClickLog, pairs: dict[str, Array], seed: int) -> list[tuple[s
             student = ModelSettings(seed=seed, student={"hidden": SMALL, "share": share})
             learned = fit(f"student-{share}", student, teacher)
             found.append((f"{list(SMALL)} student, share {share}", learned))
-        found.append((f"{list(SMALL)} student, both int8", _stored(learned, "int8", "int8")))
+        name = f"{list(SMALL)} student, share {share}, both int8"
+        found.append((name, _stored(learned, "int8", "int8")))
         return found
 
 
