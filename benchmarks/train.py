@@ -184,7 +184,7 @@ def _train(options: argparse.Namespace) -> dict[str, float]:
     began = time.monotonic()
     rows = _pack(options, "packed")
     packing = time.monotonic() - began
-    clock = _EpochClock()
+    clock = EpochClock()
     watch = Watch(log_dir=options.folder / "tensorboard", callbacks=(clock,))
     train(rows, vectors, SIZES.with_rates(rows.train), settings, watch, weighted=True)
     return _rate(rows.train.rows, clock, packing)
@@ -198,7 +198,7 @@ def _memory(options: argparse.Namespace) -> dict[str, float]:
     model = build_training_model(vectors, build_core(vectors, SIZES, settings), settings)
     optimizer = keras.optimizers.Adam(settings.learning_rate, clipnorm=settings.clip_norm)
     model.compile(optimizer, loss=PairLoss.of(settings, ((1.0, 0.0),)), jit_compile=settings.jit)
-    clock = _EpochClock()
+    clock = EpochClock()
     model.fit(
         inputs, targets, batch_size=options.batch_size, epochs=EPOCHS, shuffle=True, verbose=0,
         callbacks=[clock],
@@ -216,7 +216,7 @@ def _arrays(rows: PackedRows) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return inputs, np.concatenate([y.numpy() for _, y in batches])
 
 
-class _EpochClock(keras.callbacks.Callback):
+class EpochClock(keras.callbacks.Callback):
     """Seconds of each epoch's steps, without validation and checkpoints."""
 
     def __init__(self) -> None:
@@ -236,7 +236,7 @@ class _EpochClock(keras.callbacks.Callback):
         self.seconds.append(self._last - self._began)
 
 
-def _rate(rows: int, clock: _EpochClock, packing: float) -> dict[str, float]:
+def _rate(rows: int, clock: EpochClock, packing: float) -> dict[str, float]:
     """Over as many epochs, each as long as the median of those after the first, which traces."""
     seconds = EPOCHS * float(np.median(clock.seconds[1:])) + packing
     return {"per_s": EPOCHS * rows / seconds, "peak_gib": _peak()}

@@ -51,6 +51,7 @@ def run_street(
     run_dir = (runs / name).absolute()
     config = load(config_path, run_dir=run_dir, data_dir=data_dir, overrides=overrides)
     _check_estimators(config)
+    config.model.tracking.check()
     schema_text = _read_schema(config)
     if config.simulate is not None:
         _simulate(config, run_dir, console)

@@ -125,7 +125,7 @@ def _print(
     for name in sorted(names, key=lambda name: -means[name][0]):
         own = "heft_unweighted" if name in UNWEIGHTED else "heft"
         gap = means[own][0] - means[name][0]
-        low, high = _interval(judged, logs, own, name, options.resamples)
+        low, high = interval(judged, logs, own, name, options.resamples)
         values = [round(float(x), 4) for x in means[name]]
         facts[name] = {
             **dict(zip(METRICS, values, strict=True)), "ours": own,
@@ -148,7 +148,7 @@ def _means(judged: list[dict], logs: list[ClickLog], name: str) -> Array:
     return np.mean(values, axis=0)
 
 
-def _interval(
+def interval(
     judged: list[dict], logs: list[ClickLog], own: str, name: str, resamples: int
 ) -> tuple[float, float]:
     """95 % of the mean gap in click AUC over draws of test queries."""

@@ -17,7 +17,7 @@ from heft.model.packing import Layout, pack
 from heft.model.settings import ModelSettings
 from heft.model.training import Trained, TrainingRows, Watch, train
 
-__all__ = ["SIZES", "conversions", "heft_pairs", "predict", "trained", "tune_rows"]
+__all__ = ["SIZES", "conversions", "heft_pairs", "packed", "predict", "trained", "tune_rows"]
 
 SIZES = InputSizes({}, ("price_log",))
 _TUNE_TENTHS = 1
@@ -64,20 +64,25 @@ def trained(
         settings: of the model.
         rows: (n,) bool, the impressions to use; all by default.
     """
+    with tempfile.TemporaryDirectory(prefix="heft-peers-") as folder:
+        found = packed(log, pairs, folder, rows)
+        sizes = SIZES.with_rates(found.train)
+        watch = Watch(log_dir=Path(folder) / "board")
+        return train(found, log.table, sizes, settings, watch, weighted=pairs is not None)
+
+
+def packed(
+    log: ClickLog, pairs: dict[str, Array] | None, folder: str, rows: Array | None = None
+) -> TrainingRows:
+    """The impressions as the trainer reads them, in `folder`; arguments as of `trained`."""
     used = np.ones(len(log.pair_of), bool) if rows is None else rows
     columns, tune = _columns(log, pairs), tune_rows(log)
-    layout = Layout.of((), SIZES.dense)
-    with tempfile.TemporaryDirectory(prefix="heft-peers-") as folder:
-        packed = []
-        for split, chosen in ((f.TRAIN, used & ~tune), (f.TUNE, used & tune)):
-            shard = Path(folder) / f"{split}.gz"
-            write_columns({name: values[chosen] for name, values in columns.items()}, shard)
-            packed.append(pack([str(shard)], layout, folder, split))
-        sizes = SIZES.with_rates(packed[0])
-        watch = Watch(log_dir=Path(folder) / "board")
-        return train(
-            TrainingRows(*packed), log.table, sizes, settings, watch, weighted=pairs is not None
-        )
+    layout, found = Layout.of((), SIZES.dense), []
+    for split, chosen in ((f.TRAIN, used & ~tune), (f.TUNE, used & tune)):
+        shard = Path(folder) / f"{split}.gz"
+        write_columns({name: values[chosen] for name, values in columns.items()}, shard)
+        found.append(pack([str(shard)], layout, folder, split))
+    return TrainingRows(*found)
 
 
 def predict(found: Trained, log: ClickLog, pairs: Array) -> tuple[Array, Array]:

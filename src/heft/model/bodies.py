@@ -23,7 +23,8 @@ class CrossLayer(layers.Layer):
     def build(self, input_shape: list[tuple[int | None, ...]]) -> None:
         """Makes W, square in the width of the inputs."""
         width = input_shape[0][-1]
-        self.dense = layers.Dense(width, kernel_regularizer=keras.regularizers.L2(self.l2))
+        penalty = keras.regularizers.L2(self.l2)
+        self.dense = layers.Dense(width, kernel_regularizer=penalty, dtype=self.dtype_policy)
         self.dense.build(input_shape[1])
 
     def call(self, inputs: list[keras.KerasTensor]) -> keras.KerasTensor:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from heft import features as f
 from heft.model.network import InputSizes
 from heft.model.rates import Rates
+from heft.model.stored import StoredVectors
 from heft.text.encoder import TextEncoder
 from heft.text.table import TextTable
 from heft.transform import TransformSettings, dense_rows
@@ -35,6 +36,7 @@ class ServedModel(tf.Module):
         raw_spec: the parsing spec of the columns that it takes.
         sizes: the columns the network reads.
         rates: from logits and positions to what is answered.
+        stored: how the table is kept, see `StoredVectors`.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class ServedModel(tf.Module):
         raw_spec: dict[str, Any],
         sizes: InputSizes,
         rates: Rates,
+        stored: str = "none",
     ) -> None:
         super().__init__()
         self.core = core
@@ -57,8 +60,8 @@ class ServedModel(tf.Module):
         self.transform = transform
         self.raw_spec = raw_spec
         self.sizes = sizes
-        self.queries = tf.Variable(table.queries, trainable=False, name="queries")
-        self.titles = tf.Variable(table.titles, trainable=False, name="titles")
+        self.queries = StoredVectors(table.queries, stored, "queries")
+        self.titles = StoredVectors(table.titles, stored, "titles")
         self.rates = rates
 
     def predict(self, columns: Tensors, position: tf.Tensor | None = None) -> Tensors:
@@ -84,15 +87,15 @@ class ServedModel(tf.Module):
         # Padding stands for any row of the table, so that it is not encoded.
         known = tf.where(clicked, ids, tf.maximum(ids, 0))
         vectors = self._vectors(flat, tf.reshape(known, [-1]), self.titles)
-        shape = [-1, self.sizes.history, self.titles.shape[1]]
+        shape = [-1, self.sizes.history, self.titles.dim]
         return {
             "history_vectors": tf.reshape(vectors, shape),
             "history_mask": tf.cast(clicked, tf.float32),
         }
 
-    def _vectors(self, text: tf.Tensor, ids: tf.Tensor, table: tf.Variable) -> tf.Tensor:
+    def _vectors(self, text: tf.Tensor, ids: tf.Tensor, table: StoredVectors) -> tf.Tensor:
         """Table rows for known texts; BERT for the others, each distinct one once."""
-        known = tf.gather(table, tf.maximum(ids, 0))
+        known = table.rows(tf.maximum(ids, 0))
         unknown_rows = tf.where(ids < 0)
 
         def with_encoded() -> tf.Tensor:
@@ -101,7 +104,7 @@ class ServedModel(tf.Module):
             return tf.tensor_scatter_nd_update(known, unknown_rows, encoded)
 
         vectors = tf.cond(tf.size(unknown_rows) > 0, with_encoded, lambda: known)
-        return tf.ensure_shape(vectors, [None, table.shape[1]])
+        return tf.ensure_shape(vectors, [None, table.dim])
 
 
 def export(served: ServedModel, transform_settings: TransformSettings, path: str | Path) -> None:

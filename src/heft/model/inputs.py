@@ -11,6 +11,7 @@ from heft.model import targets as t
 from heft.model.alias import alias_draws
 from heft.model.network import InputSizes
 from heft.model.packing import BLOCK_ROWS, PackedRows
+from heft.model.poisson import PoissonRows
 from heft.model.weighting import Weighting
 
 __all__ = ["evaluation_batches", "steps_per_epoch", "training_batches"]
@@ -36,6 +37,7 @@ def training_batches(
     epochs: range,
     positions: bool = False,
     even: bool = False,
+    poisson: PoissonRows | None = None,
 ) -> tf.data.Dataset:
     """(inputs, targets) batches, `steps_per_epoch` for each of `epochs`, one after another.
 
@@ -43,7 +45,7 @@ def training_batches(
     can go on from any of them. Files, blocks and then the rows of some 65,000 are
     shuffled; no more than that is in memory. With `positions` they are one input more.
     Several devices need `even` batches: tf.distribute would carry the rest of an epoch over
-    into the next.
+    into the next. `poisson` draws each batch by itself, with `batch_size` rows on average.
 
     Returns:
         Inputs as of `build_training_model`; targets (batch, `targets.WIDTH`) float32 with
@@ -52,9 +54,12 @@ def training_batches(
     steps = steps_per_epoch(packed.rows, batch_size, even)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        windows = _windows(packed, seed + 1009 * epoch)
-        rows = _drawn(windows, packed, weighting, seed, epoch)
-        batches = rows.rebatch(batch_size).take(steps).enumerate()
+        if poisson is not None:
+            batches = poisson.batches(epoch, steps).enumerate()
+        else:
+            windows = _windows(packed, seed + 1009 * epoch)
+            rows = _drawn(windows, packed, weighting, seed, epoch)
+            batches = rows.rebatch(batch_size).take(steps).enumerate()
 
         def finish(step: tf.Tensor, words: tf.Tensor) -> Batch:
             inputs, targets = _split(words, packed, sizes, positions)

@@ -18,21 +18,37 @@ from heft.importance.estimate import SUMMARY_FILE
 from heft.model import targets as t
 from heft.model.architectures import MODEL_TASKS
 from heft.model.calibration import Calibration, fit_calibration
+from heft.model.compression import compressed, compression_facts
 from heft.model.export import ServedModel, export
 from heft.model.inputs import evaluation_batches
+from heft.model.ledger import together
 from heft.model.network import POSITION_BIAS, InputSizes
 from heft.model.packing import Layout, PackedRows, pack
 from heft.model.rates import Rates
 from heft.model.settings import ModelSettings
-from heft.model.training import Trained, TrainingRows, Watch, train
-from heft.model.warm_start import WARM_START_DIR, Lineage, load_base, save_base, warm_start
+from heft.model.tracking import Tracker, tracked
+from heft.model.training import Trained, TrainingRows, Watch, distilled, train
+from heft.model.warm_start import (
+    EXTRAS_DIR,
+    WARM_START_DIR,
+    Lineage,
+    load_base,
+    save_base,
+    warm_start,
+)
 from heft.text.encoder import load_encoder
 from heft.text.table import TextTable
 from heft.transform import TransformSettings
 
-__all__ = ["CALIBRATION_FILE", "HISTORY_FILE", "TrainingRun", "calibrated", "train_and_export"]
+__all__ = [
+    "CALIBRATION_FILE", "COMPRESSION_FILE", "HISTORY_FILE", "PRIVACY_FILE", "TrainingRun",
+    "calibrated", "train_and_export",
+]  # fmt: skip
 
 HISTORY_FILE, CALIBRATION_FILE = "history.json", "calibration.json"
+COMPRESSION_FILE, PRIVACY_FILE = "compression.json", "privacy.json"
+
+Facts = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +60,8 @@ class TrainingRun:
         transform_uri, embeddings_uri, importance_uri: artifacts of earlier nodes.
         model_dir: the served SavedModel goes here.
         control_dir: the control's SavedModel; untouched where there is no control.
-        log_dir: TensorBoard logs, `history.json` and `calibration.json`.
+        log_dir: TensorBoard logs, `history.json`, `calibration.json` and, if there is
+            something to say, `compression.json` and `privacy.json`.
         resume_dir: where a run that is started again finds how far it was.
         base_model: SavedModel of an earlier run, to go on from with `warm_start`.
     """
@@ -78,7 +95,7 @@ def train_and_export(
     encoder = load_encoder(table.settings)
     layer = transform_output.transform_features_layer()
     lineage = _lineage(table, transform_output, sizes, transform_settings)
-    histories, calibrations = {}, {}
+    facts: Facts = {HISTORY_FILE: {}, CALIBRATION_FILE: {}, COMPRESSION_FILE: {}, PRIVACY_FILE: {}}
     # An additive bias and the control's average position take the place of the click model.
     flat = np.array([[1, 0]], np.float32)
     models = {"weighted": (run.model_dir, flat if settings.position == "additive" else lines)}
@@ -86,37 +103,62 @@ def train_and_export(
         models["control"] = (run.control_dir, flat)
     with tempfile.TemporaryDirectory(prefix="heft-rows-") as folder:
         rows = _pack(run, sizes, folder)
-        sizes = sizes.with_rates(rows.train)
+        # Rates of training rows would tell of them without noise.
+        sizes = sizes.with_rates(rows.tune if settings.privacy else rows.train)
         for name, (path, line) in models.items():
-            trained = train(
-                rows,
-                table,
-                sizes,
-                settings,
-                _watch(run, name),
-                weighted=name == "weighted",
-                clicks=line.tolist(),
-                prepare=_base(run, settings, name, lineage),
-            )
-            rates = calibrated(trained, rows.tune, sizes, settings, line)
-            histories[name] = trained.history
-            calibrations[name] = rates.calibration.to_json()
-            served = ServedModel(
-                trained.core,
-                encoder,
-                table,
-                layer,
-                transform_output.raw_feature_spec(),
-                sizes,
-                rates,
-            )
-            export(served, transform_settings, path)
+            base = _base(run, settings, name, lineage)
+            trained, served = _fitted(run, settings, name, rows, table, sizes, line, base, facts)
+            served = compressed(served, settings)
+            rates = calibrated(served, rows.tune, sizes, settings, line)
+            if served is not trained:
+                facts[COMPRESSION_FILE][name] = compression_facts(
+                    trained, served, rates, rows.tune, sizes, settings
+                )
+            facts[CALIBRATION_FILE][name] = rates.calibration.to_json()
+            spec, kind = transform_output.raw_feature_spec(), settings.compression.table
+            whole = ServedModel(served.core, encoder, table, layer, spec, sizes, rates, kind)
+            export(whole, transform_settings, path)
             # The pushed model carries both, since what follows it trains both.
             save_base(trained.core, lineage, Path(run.model_dir) / WARM_START_DIR / name)
-    _write(run, HISTORY_FILE, histories)
-    _write(run, CALIBRATION_FILE, calibrations)
+            if trained.privacy is not None:
+                _write(Path(path) / EXTRAS_DIR, PRIVACY_FILE, trained.privacy)
+    if facts[PRIVACY_FILE]:
+        facts[PRIVACY_FILE] = together(facts[PRIVACY_FILE])
+    for file, content in facts.items():
+        if content:
+            _write(Path(run.log_dir), file, content)
     if run.resume_dir:
         shutil.rmtree(run.resume_dir, ignore_errors=True)
+
+
+def _fitted(
+    run: TrainingRun,
+    settings: ModelSettings,
+    name: str,
+    rows: TrainingRows,
+    table: TextTable,
+    sizes: InputSizes,
+    clicks: np.ndarray,
+    prepare: Callable[[keras.Model], object] | None,
+    facts: Facts,
+) -> tuple[Trained, Trained]:
+    """What was trained, and what is served: its student, or itself. Adds to `facts`."""
+    weighted, common = name == "weighted", (rows, table, sizes, settings)
+    with tracked(settings, name, run.log_dir) as tracker:
+        watch = _watch(run, name, tracker)
+        trained = train(*common, watch, weighted=weighted, clicks=clicks.tolist(), prepare=prepare)
+        tracker.summarise(trained.history)
+    facts[HISTORY_FILE][name] = trained.history
+    if trained.privacy is not None:
+        facts[PRIVACY_FILE][name] = trained.privacy
+    if settings.student is None:
+        return trained, trained
+    own = f"{name}_student"
+    with tracked(settings, own, run.log_dir) as tracker:
+        student = distilled(trained, *common, _watch(run, own, tracker), weighted=weighted)
+        tracker.summarise(student.history)
+    facts[HISTORY_FILE][own] = student.history
+    return trained, student
 
 
 def calibrated(
@@ -174,8 +216,9 @@ def _base(
     return lambda core: warm_start(core, lineage, base)
 
 
-def _write(run: TrainingRun, name: str, facts: dict[str, Any]) -> None:
-    (Path(run.log_dir) / name).write_text(json.dumps(facts, indent=1))
+def _write(folder: Path, file: str, content: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_text(json.dumps(content, indent=1))
 
 
 def input_sizes(
@@ -211,9 +254,9 @@ def _pack(run: TrainingRun, sizes: InputSizes, folder: str) -> TrainingRows:
     return rows
 
 
-def _watch(run: TrainingRun, name: str) -> Watch:
+def _watch(run: TrainingRun, name: str, tracker: Tracker) -> Watch:
     resume = f"{run.resume_dir}/{name}" if run.resume_dir else None
-    return Watch(log_dir=f"{run.log_dir}/{name}", resume_dir=resume, name=name)
+    return Watch(f"{run.log_dir}/{name}", resume, tracker.callbacks, name)
 
 
 def _expand(patterns: Sequence[str]) -> list[str]:

@@ -4,6 +4,12 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from heft.model.options import (
+    CompressionSettings,
+    PrivacySettings,
+    StudentSettings,
+    TrackingSettings,
+)
 from heft.settings import Settings
 
 __all__ = ["ModelSettings"]
@@ -47,6 +53,10 @@ class ModelSettings(Settings):
         meta_every: steps between two of the weight net, with `learned`.
         calibration: of the rates on the tune split, after training.
         reference_position: where `ctr` is predicted if no position is given.
+        student: a smaller network that learns from the trained one and is served.
+        compression: of what is exported.
+        privacy: DP-SGD in place of ordinary steps.
+        tracking: who is told of a training beside TensorBoard.
         warm_start: begin with the weights of the last blessed model, if there is one.
         control: train the same model without weights beside it.
         precision: `mixed` computes in 16 bits and keeps weights in 32.
@@ -81,6 +91,10 @@ class ModelSettings(Settings):
     meta_every: int = Field(2, ge=1)
     calibration: Literal["none", "platt", "isotonic"] = "platt"
     reference_position: int = Field(1, ge=1)
+    student: StudentSettings | None = None
+    compression: CompressionSettings = CompressionSettings()
+    privacy: PrivacySettings | None = None
+    tracking: TrackingSettings = TrackingSettings()
     warm_start: bool = False
     control: bool = True
     precision: Literal["float32", "mixed"] = "float32"
@@ -95,4 +109,25 @@ class ModelSettings(Settings):
                 f"architecture={self.architecture} with hidden=[] shares nothing: expected at "
                 "least one width, or architecture: esmm"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _privacy_stands(self) -> Self:
+        """What would make epsilon untrue, or cannot be done, beside `privacy`."""
+        if self.privacy is None:
+            return self
+        for asked, said, instead in (
+            (self.weights in ("sampling", "both"), f"weights={self.weights}", "weights: loss"),
+            (self.weights == "learned", "weights=learned", "weights: loss"),
+            (self.student is not None, "student", "no student: it would learn without noise"),
+            (self.precision != "float32", f"precision={self.precision}", "precision: float32"),
+            (self.jit, "jit=true", "jit: false"),
+            (
+                self.strategy not in ("default", "one_device"),
+                f"strategy={self.strategy}",
+                "strategy: one_device",
+            ),
+        ):
+            if asked:
+                raise ValueError(f"privacy and {said} do not go together: expected {instead}")
         return self

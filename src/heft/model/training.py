@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,31 +13,24 @@ from heft.errors import ConfigError, TrainingError
 from heft.importance.meta_weight_net import MetaWeightNet
 from heft.model import targets as t
 from heft.model.checkpoints import Checkpoints
-from heft.model.inputs import evaluation_batches, steps_per_epoch, training_batches
+from heft.model.distillation import DistilledModel, SoftLabels, student_settings
 from heft.model.learned import LearnedWeightsModel
+from heft.model.ledger import Spending, freeze_scales
 from heft.model.losses import PairLoss
 from heft.model.multi_worker import MultiWorkerModel
 from heft.model.network import InputSizes, build_core, build_training_model
-from heft.model.packing import WEIGHT_COLUMNS, PackedRows
+from heft.model.packing import WEIGHT_COLUMNS
+from heft.model.plan import Plan, TrainingRows
 from heft.model.precision import computing_in
+from heft.model.private import PrivateModel
 from heft.model.progress import Progress
 from heft.model.settings import ModelSettings
 from heft.model.strategy import training_strategy
-from heft.model.weighting import Weighting
 from heft.text.table import TextTable
 
-__all__ = ["Trained", "TrainingRows", "Watch", "train"]
+__all__ = ["Trained", "TrainingRows", "Watch", "distilled", "train"]
 
-_STEPS_PER_EPOCH, _SMALLEST_BATCH = 100, 64
 _NATURAL = ((1.0, 0.0),)
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """What a model learns from, and what tells when to stop."""
-
-    train: PackedRows
-    tune: PackedRows
 
 
 @dataclass(frozen=True)
@@ -49,12 +43,14 @@ class Trained:
         history: `loss` and `val_loss` by epoch.
         weights: the network of learned weights as it was at the end; None but
             with `weights: learned`.
+        privacy: what `privacy.json` says of it; None without `privacy`.
     """
 
     core: keras.Model
     model: keras.Model
     history: dict[str, list[float]]
     weights: MetaWeightNet | None = None
+    privacy: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +82,7 @@ def train(
     clicks: Sequence[Sequence[float]] = _NATURAL,
     strategy: tf.distribute.Strategy | None = None,
     prepare: Callable[[keras.Model], object] | None = None,
+    soft: SoftLabels | None = None,
 ) -> Trained:
     """Fits one model; the same seed and settings give the same weights.
 
@@ -99,13 +96,16 @@ def train(
         clicks: slope and offset of the click rate by position, for ESCM².
         strategy: made before, as `multi_worker` has to be; that of the settings otherwise.
         prepare: is called with the new core, to give it the weights to begin with.
+        soft: a part of the labels; those of the rows alone by default.
 
     Raises:
         TrainingError: the loss became NaN or infinite.
         ConfigError: settings that do not go together.
     """
     mode = settings.weights if weighted else "none"
-    plan = _Plan.of(rows, sizes, settings, mode, strategy or training_strategy(settings.strategy))
+    plan = Plan.of(rows, sizes, settings, mode, strategy or training_strategy(settings.strategy))
+    plan.check(soft is not None)
+    ledger = plan.ledger()
     keras.utils.set_random_seed(settings.seed)
     with plan.strategy.scope():
         with computing_in(settings.precision):
@@ -113,8 +113,14 @@ def train(
         if prepare is not None:
             prepare(core)
         model = build_training_model(table, core, settings)
-        if plan.learned:
+        if settings.privacy is not None:
+            freeze_scales(core, model, rows.tune, sizes, plan.positions, fit=prepare is None)
+            loss = PairLoss.of(settings, clicks)
+            model = PrivateModel.over(model, loss, settings.privacy, plan.batch_size, plan.secret)
+        elif plan.learned:
             model = LearnedWeightsModel.over(model, settings)
+        elif soft is not None:
+            model = DistilledModel.over(model, soft)
         elif isinstance(plan.strategy, tf.distribute.MultiWorkerMirroredStrategy):
             model = MultiWorkerModel(model.input, model.output, name=model.name)
         _compile(model, settings, clicks)
@@ -131,7 +137,10 @@ def train(
         model.fit(
             batches, validation_data=plan.tune_batches(), verbose=0, shuffle=False,
             initial_epoch=begin, epochs=settings.epochs, steps_per_epoch=plan.steps,
-            callbacks=[progress, board, checkpoints, *watch.callbacks],
+            callbacks=[
+                *([Spending(ledger)] if ledger else []), progress, board, checkpoints,
+                *watch.callbacks,
+            ],
         )  # fmt: skip
     if progress.broken_at is not None:
         epoch, step = progress.broken_at
@@ -143,79 +152,33 @@ def train(
         raise TrainingError(_not_finite(where, checkpoints, settings))
     checkpoints.restore_best(model)
     net = model.teacher.net if plan.learned else None
-    return Trained(core, model, checkpoints.history, net)
+    spent = ledger.facts(checkpoints.epochs_done) if ledger else None
+    return Trained(core, model, checkpoints.history, net, spent)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Batches and steps of one training."""
+def distilled(
+    teacher: Trained,
+    rows: TrainingRows,
+    table: TextTable,
+    sizes: InputSizes,
+    settings: ModelSettings,
+    watch: Watch,
+    *,
+    weighted: bool,
+) -> Trained:
+    """A student of `teacher`, trained by the same loop; arguments as of `train`.
 
-    rows: TrainingRows
-    sizes: InputSizes
-    settings: ModelSettings
-    mode: str
-    batch_size: int
-    strategy: tf.distribute.Strategy
+    Its rows, seed and weight pairs are those of the teacher, its bodies and labels are
+    those of `settings.student`.
 
-    @classmethod
-    def of(
-        cls,
-        rows: TrainingRows,
-        sizes: InputSizes,
-        settings: ModelSettings,
-        mode: str,
-        strategy: tf.distribute.Strategy,
-    ) -> "_Plan":
-        most = max(rows.train.rows // _STEPS_PER_EPOCH, _SMALLEST_BATCH)
-        size = min(settings.batch_size, most, rows.train.rows)
-        devices = strategy.num_replicas_in_sync
-        plan = cls(rows, sizes, settings, mode, max(size // devices, 1) * devices, strategy)
-        if plan.learned and devices > 1:
-            raise ConfigError(
-                f"weights='learned' on {devices} devices: expected one; "
-                "choose strategy: one_device, or weights: loss"
-            )
-        return plan
-
-    @property
-    def learned(self) -> bool:
-        return self.mode == "learned"
-
-    @property
-    def steps(self) -> int:
-        return steps_per_epoch(self.rows.train.rows, self.batch_size, self.even)
-
-    @property
-    def even(self) -> bool:
-        return self.strategy.num_replicas_in_sync > 1
-
-    @property
-    def positions(self) -> bool:
-        return self.settings.position == "additive"
-
-    def batches(self, begin: int) -> tf.data.Dataset:
-        """Of all epochs from `begin`."""
-        weighting = Weighting(self.mode, self.rows.train, self.settings.curriculum_epochs)
-        return training_batches(
-            self.rows.train, self.sizes, weighting, batch_size=self.batch_size,
-            seed=self.settings.seed, epochs=range(begin, self.settings.epochs),
-            positions=self.positions, even=self.even,
-        )  # fmt: skip
-
-    def clean_batches(self, begin: int) -> tf.data.Dataset:
-        """Of the tune split without end, for the weight net, from where `begin` epochs left it."""
-        endless = training_batches(
-            self.rows.tune, self.sizes, Weighting("loss", self.rows.tune),
-            batch_size=self.batch_size, seed=self.settings.seed + 1, epochs=range(2**31),
-            positions=self.positions,
-        )  # fmt: skip
-        return endless.skip(-(-begin * self.steps // self.settings.meta_every))
-
-    def tune_batches(self) -> tf.data.Dataset:
-        return evaluation_batches(
-            self.rows.tune, self.sizes, batch_size=4 * self.batch_size,
-            weighted=self.mode != "none", positions=self.positions,
-        )  # fmt: skip
+    Raises:
+        ConfigError: there is no `settings.student`, or there are several devices.
+    """
+    if settings.student is None:
+        raise ConfigError("student is not set: expected its widths, as in student: {hidden: [16]}")
+    own = student_settings(settings, settings.student)
+    soft = SoftLabels(teacher.model, settings.student.share, own.negative_rate)
+    return train(rows, table, sizes, own, watch, weighted=weighted, soft=soft)
 
 
 def _compile(

@@ -10,10 +10,19 @@ import numpy as np
 
 from heft.errors import TrainingError
 
-__all__ = ["WARM_START_DIR", "Lineage", "WarmStart", "load_base", "save_base", "warm_start"]
+__all__ = [
+    "EXTRAS_DIR",
+    "WARM_START_DIR",
+    "Lineage",
+    "WarmStart",
+    "load_base",
+    "save_base",
+    "warm_start",
+]
 
 # Where TensorFlow Serving expects whatever goes with a SavedModel and is not the graph.
-WARM_START_DIR = "assets.extra/warm_start"
+EXTRAS_DIR = "assets.extra"
+WARM_START_DIR = f"{EXTRAS_DIR}/warm_start"
 _FACTS, _WEIGHTS = "lineage.json", "weights.npz"
 _FORMAT = 1
 

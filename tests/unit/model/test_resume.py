@@ -16,13 +16,13 @@ from heft.model.training import Trained
 from heft.text.table import TextTable
 from tests.unit.model.conftest import ClickLog, fit, random_table
 
-MODES = ("loss", "sampling", "learned")
+MODES = ("loss", "sampling", "learned", "private")
 
 
 def _settings(mode: str) -> ModelSettings:
-    return ModelSettings(
-        hidden=(8,), epochs=4, batch_size=64, dropout=0.3, learning_rate=1e-2, weights=mode
-    )
+    settings = ModelSettings(hidden=(8,), epochs=4, batch_size=64, dropout=0.3, learning_rate=1e-2)
+    how = {"privacy": {"noise_multiplier": 0.5}} if mode == "private" else {"weights": mode}
+    return ModelSettings.model_validate(settings.model_dump() | how)
 
 
 class KilledAt(keras.callbacks.Callback):
