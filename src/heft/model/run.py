@@ -30,9 +30,20 @@ from heft.text.encoder import load_encoder
 from heft.text.table import TextTable
 from heft.transform import TransformSettings
 
-__all__ = ["CALIBRATION_FILE", "HISTORY_FILE", "TrainingRun", "calibrated", "train_and_export"]
+__all__ = [
+    "CALIBRATION_FILE",
+    "HISTORY_FILE",
+    "Materials",
+    "TrainingRun",
+    "base_weights",
+    "calibrated",
+    "pack_rows",
+    "train_and_export",
+]
 
 HISTORY_FILE, CALIBRATION_FILE = "history.json", "calibration.json"
+# A control's click head learns the average position.
+FLAT = np.array([[1, 0]], np.float32)
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class TrainingRun:
         control_dir: the control's SavedModel; untouched where there is no control.
         log_dir: TensorBoard logs, `history.json` and `calibration.json`.
         resume_dir: where a run that is started again finds how far it was.
-        base_model: SavedModel of an earlier run, to go on from with `warm_start`.
+        base_model: SavedModel of the last blessed run, to go on from with `warm_start`.
     """
 
     train_files: Sequence[str]
@@ -61,6 +72,40 @@ class TrainingRun:
     base_model: str | None = None
 
 
+@dataclass(frozen=True)
+class Materials:
+    """What a run's models are made from, rows aside.
+
+    Attributes:
+        transform: Transform's output.
+        table: of text embeddings.
+        sizes: of the inputs; base rates are those of no rows yet.
+        clicks: (positions, 2) slope and offset of the click rate.
+        lineage: what the weights of a model made from this mean.
+    """
+
+    transform: tft.TFTransformOutput
+    table: TextTable
+    sizes: InputSizes
+    clicks: np.ndarray
+    lineage: Lineage
+
+    @classmethod
+    def of(cls, run: TrainingRun, settings: TransformSettings) -> "Materials":
+        """Reads the artifacts of earlier nodes."""
+        output = tft.TFTransformOutput(run.transform_uri)
+        table = TextTable.load(run.embeddings_uri)
+        sizes = input_sizes(output, settings)
+        importance = json.loads((Path(run.importance_uri) / SUMMARY_FILE).read_text())
+        clicks = importance["clicks"]
+        lines = np.array([clicks["slope"], clicks["offset"]], np.float32).T
+        return cls(output, table, sizes, lines, _lineage(table, output, sizes, settings))
+
+    def lines(self, settings: ModelSettings) -> np.ndarray:
+        """(positions, 2) of the weighted model; an additive bias takes the click model's place."""
+        return FLAT if settings.position == "additive" else self.clicks
+
+
 def train_and_export(
     run: TrainingRun, settings: ModelSettings, transform_settings: TransformSettings
 ) -> None:
@@ -69,34 +114,26 @@ def train_and_export(
     Raises:
         TrainingError: no clicks to learn from, or the loss is not finite.
     """
-    transform_output = tft.TFTransformOutput(run.transform_uri)
-    table = TextTable.load(run.embeddings_uri)
-    sizes = input_sizes(transform_output, transform_settings)
-    importance = json.loads((Path(run.importance_uri) / SUMMARY_FILE).read_text())
-    clicks = importance["clicks"]
-    lines = np.array([clicks["slope"], clicks["offset"]], np.float32).T
-    encoder = load_encoder(table.settings)
-    layer = transform_output.transform_features_layer()
-    lineage = _lineage(table, transform_output, sizes, transform_settings)
+    made = Materials.of(run, transform_settings)
+    encoder = load_encoder(made.table.settings)
+    layer = made.transform.transform_features_layer()
     histories, calibrations = {}, {}
-    # An additive bias and the control's average position take the place of the click model.
-    flat = np.array([[1, 0]], np.float32)
-    models = {"weighted": (run.model_dir, flat if settings.position == "additive" else lines)}
+    models = {"weighted": (run.model_dir, made.lines(settings))}
     if settings.control:
-        models["control"] = (run.control_dir, flat)
+        models["control"] = (run.control_dir, FLAT)
     with tempfile.TemporaryDirectory(prefix="heft-rows-") as folder:
-        rows = _pack(run, sizes, folder)
-        sizes = sizes.with_rates(rows.train)
+        rows = pack_rows(run, made.sizes, folder)
+        sizes = made.sizes.with_rates(rows.train)
         for name, (path, line) in models.items():
             trained = train(
                 rows,
-                table,
+                made.table,
                 sizes,
                 settings,
                 _watch(run, name),
                 weighted=name == "weighted",
                 clicks=line.tolist(),
-                prepare=_base(run, settings, name, lineage),
+                prepare=base_weights(run, settings, name, made.lineage),
             )
             rates = calibrated(trained, rows.tune, sizes, settings, line)
             histories[name] = trained.history
@@ -104,15 +141,15 @@ def train_and_export(
             served = ServedModel(
                 trained.core,
                 encoder,
-                table,
+                made.table,
                 layer,
-                transform_output.raw_feature_spec(),
+                made.transform.raw_feature_spec(),
                 sizes,
                 rates,
             )
             export(served, transform_settings, path)
             # The pushed model carries both, since what follows it trains both.
-            save_base(trained.core, lineage, Path(run.model_dir) / WARM_START_DIR / name)
+            save_base(trained.core, made.lineage, Path(run.model_dir) / WARM_START_DIR / name)
     _write(run, HISTORY_FILE, histories)
     _write(run, CALIBRATION_FILE, calibrations)
     if run.resume_dir:
@@ -164,13 +201,17 @@ def _lineage(
     return Lineage(table.fingerprint, sizes.dense, vocabularies)
 
 
-def _base(
+def base_weights(
     run: TrainingRun, settings: ModelSettings, name: str, lineage: Lineage
 ) -> Callable[[keras.Model], object] | None:
-    """Hands on the weights of `name` in the base model; None on a first run."""
-    if not settings.warm_start or run.base_model is None:
+    """Hands on the weights of `name` in the base model; None where there is none.
+
+    The run's own last blessed model comes before one that the settings name.
+    """
+    path = (run.base_model if settings.warm_start else None) or settings.base_model
+    if path is None:
         return None
-    base = load_base(Path(run.base_model) / WARM_START_DIR / name)
+    base = load_base(Path(path) / WARM_START_DIR / name)
     return lambda core: warm_start(core, lineage, base)
 
 
@@ -188,7 +229,12 @@ def input_sizes(output: tft.TFTransformOutput, settings: TransformSettings) -> I
     return InputSizes(categorical, tuple(f.numeric_value(name) for name in settings.numeric))
 
 
-def _pack(run: TrainingRun, sizes: InputSizes, folder: str) -> TrainingRows:
+def pack_rows(run: TrainingRun, sizes: InputSizes, folder: str) -> TrainingRows:
+    """The splits of a run as training reads them.
+
+    Raises:
+        TrainingError: no rows, or no clicks to learn from.
+    """
     layout = Layout.of(tuple(sizes.categorical), sizes.dense)
     rows = TrainingRows(
         pack(_expand(run.train_files), layout, folder, f.TRAIN),

@@ -45,6 +45,8 @@ class ModelSettings(Settings):
         calibration: of the rates on the tune split, after training.
         reference_position: where `ctr` is predicted if no position is given.
         warm_start: begin with the weights of the last blessed model, if there is one.
+        base_model: begin with the weights of this model, of another run perhaps: a run's folder,
+            for what it pushed last, or a SavedModel. With `warm_start` it is for the first run.
         control: train the same model without weights beside it.
         precision: `mixed` computes in 16 bits and keeps weights in 32.
         jit: compile the training step with XLA.
@@ -76,6 +78,7 @@ class ModelSettings(Settings):
     calibration: Literal["none", "platt", "isotonic"] = "platt"
     reference_position: int = Field(1, ge=1)
     warm_start: bool = False
+    base_model: str | None = None
     control: bool = True
     precision: Literal["float32", "mixed"] = "float32"
     jit: bool = False

@@ -25,7 +25,7 @@ from heft.model.strategy import training_strategy
 from heft.model.weighting import Weighting
 from heft.text.table import TextTable
 
-__all__ = ["Trained", "TrainingRows", "Watch", "train"]
+__all__ = ["Trained", "TrainingRows", "Watch", "largest_batch", "train"]
 
 _STEPS_PER_EPOCH, _SMALLEST_BATCH = 100, 64
 _NATURAL = ((1.0, 0.0),)
@@ -146,6 +146,11 @@ def train(
     return Trained(core, model, checkpoints.history, net)
 
 
+def largest_batch(rows: int) -> int:
+    """The most rows of a step, so that an epoch of `rows` has about a hundred."""
+    return max(rows // _STEPS_PER_EPOCH, _SMALLEST_BATCH)
+
+
 @dataclass(frozen=True)
 class _Plan:
     """Batches and steps of one training."""
@@ -166,8 +171,7 @@ class _Plan:
         mode: str,
         strategy: tf.distribute.Strategy,
     ) -> "_Plan":
-        most = max(rows.train.rows // _STEPS_PER_EPOCH, _SMALLEST_BATCH)
-        size = min(settings.batch_size, most, rows.train.rows)
+        size = min(settings.batch_size, largest_batch(rows.train.rows), rows.train.rows)
         devices = strategy.num_replicas_in_sync
         plan = cls(rows, sizes, settings, mode, max(size // devices, 1) * devices, strategy)
         if plan.learned and devices > 1:

@@ -73,7 +73,7 @@ def test_a_base_of_another_signature_is_refused(
     base, table: TextTable, tmp_path: Path, lineage: Lineage, settings: ModelSettings, said: str
 ) -> None:
     core = _core(table, 2, len(BRANDS), settings)
-    with pytest.raises(TrainingError, match=rf"{said}.*warm_start: false"):
+    with pytest.raises(TrainingError, match=rf"{said}.*leave out model.warm_start"):
         warm_start(core, lineage, load_base(tmp_path / "base"))
 
 
