@@ -207,8 +207,10 @@ class _Oracle(keras_tuner.oracles.BayesianOptimizationOracle):
     Where KerasTuner looks for the least confidence bound by fifty descents, seconds each, this
     takes the best of many draws, half of them near the best trial: a descent ends in the
     corners of a space, and choices have no slope. The process has a length for each setting,
-    as few of them matter, and knows that losses have noise. What it asks follows from the seed and the
-    trials before alone, so that what is in the journal need not be worked out again.
+    as few of them matter, and knows that losses have noise.
+
+    What is asked follows from the seed and the trials before alone, so that what is in the
+    journal need not be worked out again.
     """
 
     def __init__(self, journal: Journal, **settings: Any) -> None:
