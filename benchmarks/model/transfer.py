@@ -66,10 +66,10 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", default="home_depot")
     parser.add_argument("--target", default="chorus")
-    parser.add_argument("--source-sessions", type=int, default=10_000)
-    parser.add_argument("--target-sessions", type=int, default=10_000)
+    parser.add_argument("--source-sessions", type=int, default=5_000)
+    parser.add_argument("--target-sessions", type=int, default=3_000)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.01, 0.05, 1.0])
-    parser.add_argument("--rate", type=float, default=5e-4, help="learning rate of fine-tuning")
+    parser.add_argument("--rate", type=float, default=2e-4, help="learning rate of fine-tuning")
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103, 104, 105])
     return parser.parse_args()
 
