@@ -26,7 +26,7 @@ class SearchProgress:
         self._trials = settings.trials
         self._done: list[Trial] = []
         self._trained = 0
-        self._seconds = 0.0
+        self._seconds = self._rate = 0.0
         self._began = time.monotonic()
         self._status = console.status("")
         console.print(
@@ -43,6 +43,7 @@ class SearchProgress:
 
     def beat(self, beat: Beat) -> None:
         """A trial has done another epoch."""
+        self._rate = beat.rows_per_second
         self._status.update(
             f"trial {beat.number + 1} of {self._trials}, epoch {beat.epochs} of at most {beat.of}, "
             f"{beat.rows_per_second:,.0f} rows/s, {self._left()}"
@@ -59,7 +60,9 @@ class SearchProgress:
         said = _loss(trial) if trial.loss is not None else escape(trial.trouble)
         least = best(self._done)
         tail = "" if least.loss is None else f"   least {_loss(least)}"
-        more = f", {self._left()}" if len(self._done) < self._trials and self._trained else ""
+        more = ""
+        if not known and len(self._done) < self._trials:
+            more = f"   {self._rate:,.0f} rows/s, {self._left()}"
         self._console.print(
             f"  {mark} trial {trial.number + 1:<4}{took}   {said}{tail}{more}", soft_wrap=True
         )
