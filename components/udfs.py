@@ -5,7 +5,8 @@ from typing import Any
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from heft.model.run import TrainingRun, train_and_export
+from heft.model.materials import TrainingRun
+from heft.model.run import train_and_export
 from heft.model.settings import ModelSettings
 from heft.transform import TransformSettings, preprocess
 

@@ -1,7 +1,8 @@
 """A run's configuration: one YAML file, every key known."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args, get_origin
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -17,10 +18,12 @@ from heft.settings import Settings
 from heft.simulate.settings import SimulationSettings
 from heft.text.settings import TextSettings
 from heft.transform import TransformSettings
+from heft.tuning.settings import TuneSettings
 
 __all__ = ["PipelineConfig", "Thresholds", "load"]
 
-_SEEDED = ("simulate", "importance", "model")
+_NOT_SET = object()
+_SEEDED = ("simulate", "importance", "model", "tune")
 _LISTED_UNDER = {Role.CATEGORICAL: "categorical", Role.NUMERIC: "numeric", Role.VECTOR: "vectors"}
 
 
@@ -62,6 +65,7 @@ class PipelineConfig(Settings):
     text: TextSettings = TextSettings()
     importance: ImportanceSettings = ImportanceSettings()
     model: ModelSettings = ModelSettings()
+    tune: TuneSettings = TuneSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     slices: tuple[str, ...] = ()
     thresholds: Thresholds = Thresholds()
@@ -108,6 +112,7 @@ def load(
     *,
     run_dir: str | Path | None = None,
     data_dir: str | Path = "../shared/data",
+    overlays: Sequence[str | Path] = (),
     overrides: dict[str, Any] | None = None,
 ) -> PipelineConfig:
     """Reads and checks a config file.
@@ -116,12 +121,16 @@ def load(
         path: a YAML file.
         run_dir: what `{run}` stands for; `runs/<name>` by default.
         data_dir: what `{data}` stands for.
-        overrides: values by dotted key, such as {"model.epochs": 2}.
+        overlays: YAML files laid over it, the later over the earlier; lists are replaced.
+        overrides: values by dotted key, such as {"model.epochs": 2}; they win.
 
     Raises:
         ConfigError: no such file, not YAML, an unknown key or an impossible value.
     """
     raw = _read(Path(path))
+    laid = {str(overlay): _read(Path(overlay)) for overlay in overlays}
+    for overlay in laid.values():
+        raw = _laid_over(raw, overlay)
     for key, value in (overrides or {}).items():
         _set(raw, key, value)
     name = raw.get("name", Path(path).stem)
@@ -133,7 +142,17 @@ def load(
     try:
         return PipelineConfig.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from error
+        raise ConfigError(f"{path}: {_explain(error, laid)}") from error
+
+
+def _laid_over(raw: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    """Groups of settings are joined; any other value of `overlay` takes the place of the old."""
+    merged = dict(raw)
+    for key, value in overlay.items():
+        old = raw.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = _laid_over(old, value) if both else value
+    return merged
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -167,7 +186,7 @@ def _fill(value: Any, places: dict[str, str]) -> Any:
     return value
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, overlays: dict[str, Any]) -> str:
     """One line per fault: the key, what is wrong, what was received, what is known."""
     lines = []
     for fault in error.errors():
@@ -180,16 +199,32 @@ def _explain(error: ValidationError) -> str:
             said = fault["msg"].removeprefix("Value error, ")
             lines.append(": ".join(part for part in (key, said) if part))
         else:
-            lines.append(f"{key}={fault['input']!r}: {fault['msg']}")
+            lines.append(f"{key}={fault['input']!r}: {fault['msg'].removeprefix('Value error, ')}")
+        lines[-1] += _origin(fault["loc"], overlays)
     return "; ".join(lines)
+
+
+def _origin(location: tuple[int | str, ...], overlays: dict[str, Any]) -> str:
+    """The overlay that set what is wrong, if one did."""
+    for name, overlay in reversed(overlays.items()):
+        node: Any = overlay
+        for part in location:
+            node = node.get(part, _NOT_SET) if isinstance(node, dict) else _NOT_SET
+        if location and node is not _NOT_SET:
+            return f" (in {name})"
+    return ""
 
 
 def _known(location: tuple[int | str, ...]) -> str:
     model: Any = PipelineConfig
-    for part in location[:-1]:
+    parts = iter(location[:-1])
+    for part in parts:
         field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
         if field is None:
             return ""
         candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        if named := next((c for c in candidates if get_origin(c) is dict), None):
+            next(parts, None)  # a name of the user's own
+            candidates = list(get_args(named))
         model = next((c for c in candidates if hasattr(c, "model_fields")), None)
     return f": expected one of {sorted(model.model_fields)}" if model is not None else ""

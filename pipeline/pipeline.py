@@ -1,5 +1,8 @@
 """The street: every node in the order in which data walks it."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.pipeline import Pipeline
@@ -23,7 +26,7 @@ from pipeline.evaluation import eval_config
 from pipeline.places import Places
 from pipeline.resolvers import BlessedBefore, LatestBefore
 
-__all__ = ["create_pipeline"]
+__all__ = ["create_pipeline", "create_weighing_pipeline"]
 
 
 def create_pipeline(
@@ -38,48 +41,10 @@ def create_pipeline(
         run_facts: what the report says of the run itself, as JSON.
     """
     nodes: list[BaseNode] = []
-
-    def add(node: BaseNode) -> BaseNode:
-        nodes.append(node)
-        return node
-
-    logs = add(LogExampleGen(config.logs, input_fingerprint, _digest("log_example_gen")))
-    examples = logs.outputs["examples"]
-    statistics = add(
-        tfx.components.StatisticsGen(
-            examples=examples, exclude_splits=[s for s in f.SPLITS if s not in (f.TRAIN, f.NATURAL)]
-        )
-    )
-    schema = add(_schema(places, statistics))
-    earlier = add(_latest_before("previous_statistics", statistics.outputs["statistics"]))
-    gate = add(
-        AnomalyGate(
-            statistics.outputs["statistics"],
-            schema.outputs["schema"],
-            earlier.outputs["earlier"],
-            _digest("anomaly_gate"),
-        )
-    )
-    transform = add(_transform(config, examples, schema.outputs["schema"]))
-    transform.add_upstream_node(gate)
-    graph = transform.outputs["transform_graph"]
-    embedder = add(
-        TextEmbedder(
-            transform_graph=graph,
-            examples=transform.outputs["transformed_examples"],
-            settings=config.text,
-            source_digest=_digest("text_embedder"),
-        )
-    )
-    weigher = add(
-        ImportanceEstimator(
-            transform.outputs["transformed_examples"],
-            graph,
-            embedder.outputs["embeddings"],
-            config.importance,
-            _digest("importance_estimator"),
-        )
-    )
+    add = _adder(nodes)
+    street = _weigh(add, config, places, input_fingerprint)
+    examples, weigher, embedder = street.logs.outputs["examples"], street.weigher, street.embedder
+    graph = street.transform.outputs["transform_graph"]
     base = None
     if config.model.warm_start:
         older = _blessed_before("base_model", weigher.outputs["importance"])
@@ -141,7 +106,7 @@ def create_pipeline(
     )
     add(
         ReportGen(
-            quarantine=logs.outputs["quarantine"],
+            quarantine=street.logs.outputs["quarantine"],
             embeddings=embedder.outputs["embeddings"],
             importance=weigher.outputs["importance"],
             model_run=trainer.outputs["model_run"],
@@ -155,6 +120,77 @@ def create_pipeline(
             source_digest=_digest("report"),
         )
     )
+    return _pipeline(nodes, config, places)
+
+
+def create_weighing_pipeline(
+    config: PipelineConfig, places: Places, input_fingerprint: str
+) -> Pipeline:
+    """The nodes up to ImportanceEstimator, each as in `create_pipeline`, whose cache they share."""
+    nodes: list[BaseNode] = []
+    _weigh(_adder(nodes), config, places, input_fingerprint)
+    return _pipeline(nodes, config, places)
+
+
+class _Street(NamedTuple):
+    logs: BaseNode
+    transform: BaseNode
+    embedder: BaseNode
+    weigher: BaseNode
+
+
+def _weigh(
+    add: Callable[[BaseNode], BaseNode], config: PipelineConfig, places: Places, fingerprint: str
+) -> _Street:
+    logs = add(LogExampleGen(config.logs, fingerprint, _digest("log_example_gen")))
+    examples = logs.outputs["examples"]
+    statistics = add(
+        tfx.components.StatisticsGen(
+            examples=examples, exclude_splits=[s for s in f.SPLITS if s not in (f.TRAIN, f.NATURAL)]
+        )
+    )
+    schema = add(_schema(places, statistics))
+    earlier = add(_latest_before("previous_statistics", statistics.outputs["statistics"]))
+    gate = add(
+        AnomalyGate(
+            statistics.outputs["statistics"],
+            schema.outputs["schema"],
+            earlier.outputs["earlier"],
+            _digest("anomaly_gate"),
+        )
+    )
+    transform = add(_transform(config, examples, schema.outputs["schema"]))
+    transform.add_upstream_node(gate)
+    graph = transform.outputs["transform_graph"]
+    embedder = add(
+        TextEmbedder(
+            transform_graph=graph,
+            examples=transform.outputs["transformed_examples"],
+            settings=config.text,
+            source_digest=_digest("text_embedder"),
+        )
+    )
+    weigher = add(
+        ImportanceEstimator(
+            transform.outputs["transformed_examples"],
+            graph,
+            embedder.outputs["embeddings"],
+            config.importance,
+            _digest("importance_estimator"),
+        )
+    )
+    return _Street(logs, transform, embedder, weigher)
+
+
+def _adder(nodes: list[BaseNode]) -> Callable[[BaseNode], BaseNode]:
+    def add(node: BaseNode) -> BaseNode:
+        nodes.append(node)
+        return node
+
+    return add
+
+
+def _pipeline(nodes: list[BaseNode], config: PipelineConfig, places: Places) -> Pipeline:
     return Pipeline(
         pipeline_name=config.name,
         pipeline_root=places.root,

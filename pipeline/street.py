@@ -6,8 +6,9 @@ import importlib.metadata
 import json
 import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import text_format
 from rich.console import Console
@@ -19,25 +20,78 @@ from heft.importance import names
 from heft.logs import input_fingerprint, preflight
 from heft.report.files import write_run
 from heft.simulate import simulate
+from pipeline.base_model import with_base_model
 from pipeline.config import PipelineConfig, load
 from pipeline.digest import source_digest
 from pipeline.places import Places
 from pipeline.progress import Progress, print_summary
 
-__all__ = ["run_street"]
+if TYPE_CHECKING:
+    from tfx.orchestration.pipeline import Pipeline
+
+__all__ = ["Prepared", "Street", "prepare", "run_nodes", "run_street"]
 
 _PACKAGES = ("heft", "tfx", "tensorflow", "keras", "keras-hub", "apache-beam")
 
 
-def run_street(
-    config_path: Path,
-    runs: Path,
-    *,
-    data_dir: Path,
-    overrides: dict[str, Any],
-    console: Console,
-    verbose: bool = False,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Street:
+    """What a command was told.
+
+    Attributes:
+        config_path: the YAML file.
+        runs: folder that holds all runs.
+        data_dir: folder of downloaded data sets.
+        overlays: YAML files laid over the config.
+        overrides: values by dotted key.
+        console: to print to.
+        verbose: let the engines speak.
+    """
+
+    config_path: Path
+    runs: Path
+    data_dir: Path
+    overlays: tuple[Path, ...]
+    overrides: dict[str, Any]
+    console: Console
+    verbose: bool = False
+
+    def load(self, run_dir: Path | None = None) -> PipelineConfig:
+        """The config, with the overlays and the overrides."""
+        return load(
+            self.config_path,
+            run_dir=run_dir,
+            data_dir=self.data_dir,
+            overlays=self.overlays,
+            overrides=self.overrides,
+        )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A config and logs that can be run: nothing is wrong that can be found beforehand.
+
+    Attributes:
+        config: every setting.
+        run_dir: of the run.
+        span: of the logs.
+        fingerprint: of the logs.
+        schema: the reviewed schema; None where the config names none.
+    """
+
+    config: PipelineConfig
+    run_dir: Path
+    span: int
+    fingerprint: str
+    schema: str | None
+
+    def places(self) -> Places:
+        """The folders of the run, which is made."""
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        return _places(self.run_dir, _stage_schema(self.schema, self.run_dir))
+
+
+def run_street(street: Street) -> dict[str, Any]:
     """Runs a config to its end and returns the summary, which is also `summary.json`.
 
     Everything that can be wrong with config and logs is found before anything is
@@ -47,26 +101,43 @@ def run_street(
         InputError: the config or the logs cannot be used.
         GateError: a gate stopped the run.
     """
-    name = load(config_path, data_dir=data_dir, overrides=overrides).name
-    run_dir = (runs / name).absolute()
-    config = load(config_path, run_dir=run_dir, data_dir=data_dir, overrides=overrides)
+    ready = prepare(street)
+    facts = _run_facts(ready, street)
+    from pipeline.pipeline import create_pipeline  # TFX, which takes its time to import
+
+    pipeline = create_pipeline(ready.config, ready.places(), ready.fingerprint, json.dumps(facts))
+    return _finish(ready.run_dir, run_nodes(pipeline, ready, street), street.console)
+
+
+def prepare(street: Street) -> Prepared:
+    """Loads the config, simulates its logs if it asks for that, and looks at them.
+
+    Raises:
+        InputError: the config or the logs cannot be used.
+    """
+    run_dir = (street.runs / street.load().name).absolute()
+    config = street.load(run_dir)
     _check_estimators(config)
     config.model.tracking.check()
+    config = with_base_model(config)
     schema_text = _read_schema(config)
     if config.simulate is not None:
-        _simulate(config, run_dir, console)
+        _simulate(config, run_dir, street.console)
     looked = preflight(config.logs)
-    fingerprint = input_fingerprint(config.logs)
-    facts = _run_facts(config, config_path, looked.span, fingerprint)
-    from pipeline.pipeline import create_pipeline  # TFX, which takes its time to import
+    return Prepared(config, run_dir, looked.span, input_fingerprint(config.logs), schema_text)
+
+
+def run_nodes(pipeline: "Pipeline", ready: Prepared, street: Street) -> Progress:
+    """Runs every node, with a line for each, and returns where their outputs lie.
+
+    Raises:
+        HeftError: a node failed.
+    """
     from pipeline.run_local import StreetRunner
 
-    run_dir.mkdir(parents=True, exist_ok=True)
-    places = _places(run_dir, _stage_schema(schema_text, run_dir))
-    pipeline = create_pipeline(config, places, fingerprint, json.dumps(facts))
-    log_path = run_dir / "logs.txt"
-    log_to_file(log_path, verbose)
-    progress = Progress(console, config.name)
+    log_path = ready.run_dir / "logs.txt"
+    log_to_file(log_path, street.verbose)
+    progress = Progress(street.console, ready.config.name)
     try:
         StreetRunner(progress.started, progress.done).run(pipeline)
     except HeftError:
@@ -77,7 +148,7 @@ def run_street(
         raise _as_heft_error(error, progress.current, log_path) from error
     finally:
         progress.close()
-    return _finish(run_dir, progress, console)
+    return progress
 
 
 def _check_estimators(config: PipelineConfig) -> None:
@@ -178,19 +249,18 @@ def _places(run_dir: Path, schema_file: str | None) -> Places:
     )
 
 
-def _run_facts(
-    config: PipelineConfig, config_path: Path, span: int, fingerprint: str
-) -> dict[str, Any]:
-    dumped = config.model_dump_json()
+def _run_facts(ready: Prepared, street: Street) -> dict[str, Any]:
+    config = ready.config
+    dumped = config.model_dump_json(exclude={"tune"})
     return {
         "name": config.name,
         "lineage": {
             "seed": config.seed,
-            "span": span,
-            "config": config_path.name,
+            "span": ready.span,
+            "config": " + ".join(p.name for p in (street.config_path, *street.overlays)),
             "config_digest": hashlib.sha256(dumped.encode()).hexdigest()[:16],
             "source_digest": source_digest("heft.report.collect", "heft.logs.ingest"),
-            "data_digest": fingerprint[:16],
+            "data_digest": ready.fingerprint[:16],
             "versions": {package: _version(package) for package in _PACKAGES}
             | {"python": sys.version.split()[0]},
         },

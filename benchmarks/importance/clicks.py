@@ -36,6 +36,7 @@ class ClickLog:
         pair_features: (pairs, d) float32 of each judged query-item pair.
         pair_texts: (pairs, 2) rows of `table`: query and title.
         pair_dense: (pairs, 7) the part of the features that does not come from `table`.
+        pair_values: category and brand of each pair, (pairs,) strings.
         table: embeddings of all texts.
         pair_of: (n,) row of `pair_features`, for each training impression.
         data: (n,) natural pages of the training queries, as an estimator sees them.
@@ -48,6 +49,7 @@ class ClickLog:
     pair_features: Array
     pair_texts: Array
     pair_dense: Array
+    pair_values: dict[str, Array]
     table: TextTable
     pair_of: Array
     data: ImportanceData
@@ -97,6 +99,7 @@ def make_log(settings: SimulationSettings) -> ClickLog:
         pair_features=features,
         pair_texts=grades[["q", "t"]].to_numpy(),
         pair_dense=dense,
+        pair_values={n: grades[n].fillna("").to_numpy(str) for n in (f.CATEGORY, f.BRAND)},
         table=table,
         pair_of=pair[natural],
         data=columns(natural),
@@ -161,7 +164,12 @@ def _text_features(grades: pd.DataFrame, traffic: Array) -> tuple[TextTable, Arr
     table = build_table(*vocabularies, ids, traffic[shown], TextSettings(), previous)
     if previous is None:
         table.save(str(path))
-    query, title = table.queries[grades["q"]], table.titles[grades["t"]]
+    return table, text_features(table, grades[["q", "t"]].to_numpy())
+
+
+def text_features(table: TextTable, texts: Array) -> Array:
+    """The part of the features that comes from `table`, for (pairs, 2) of its rows."""
+    query, title = table.queries[texts[:, 0]], table.titles[texts[:, 1]]
     product = query * title
     parts = [product.sum(axis=1, keepdims=True)]
     reduction = table.reduction
@@ -172,7 +180,7 @@ def _text_features(grades: pd.DataFrame, traffic: Array) -> tuple[TextTable, Arr
     ):
         if len(projection.components):
             parts.append(projection.apply(vectors))
-    return table, np.concatenate(parts, axis=1)
+    return np.concatenate(parts, axis=1)
 
 
 def _dense(grades: pd.DataFrame) -> Array:

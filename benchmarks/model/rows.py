@@ -2,9 +2,11 @@
 
 import hashlib
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from benchmarks.importance.arms import Arms
@@ -14,15 +16,22 @@ from heft.examples import write_columns
 from heft.importance import ExaminationPosterior, OutOfFoldProxy
 from heft.model.network import InputSizes
 from heft.model.packing import Layout, pack
+from heft.model.rates import Rates
+from heft.model.run import calibrated
 from heft.model.settings import ModelSettings
 from heft.model.training import Trained, TrainingRows, Watch, train
+from heft.text.table import TextTable
 
-__all__ = ["SIZES", "conversions", "heft_pairs", "packed", "predict", "trained", "tune_rows"]
+__all__ = [
+    "SIZES", "Columns", "columns", "conversions", "fit", "heft_pairs", "joined", "logits", "packed",
+    "part", "predict", "take", "trained", "tune_rows",
+]  # fmt: skip
 
 SIZES = InputSizes({}, ("price_log",))
 _TUNE_TENTHS = 1
 
 Array = np.ndarray
+Columns = dict[str, Array]
 
 
 def conversions(log: ClickLog) -> Array:
@@ -48,6 +57,12 @@ def heft_pairs(log: ClickLog, arms: Arms) -> dict[str, Array]:
         f.CTR: next(make for name, make in arms if name == "heft_no_shuffle")(),
         f.CVR: cvr * (factor / factor.mean())[:, None],
     }
+
+
+def part(log: ClickLog, chosen: Array) -> ClickLog:
+    """The log with some of its impressions, (n,) bool; the pairs and the test stay."""
+    truth = log.truth[chosen].reset_index(drop=True)
+    return replace(log, pair_of=log.pair_of[chosen], data=log.data.take(chosen), truth=truth)
 
 
 def trained(
@@ -76,13 +91,50 @@ def packed(
 ) -> TrainingRows:
     """The impressions as the trainer reads them, in `folder`; arguments as of `trained`."""
     used = np.ones(len(log.pair_of), bool) if rows is None else rows
-    columns, tune = _columns(log, pairs), tune_rows(log)
-    layout, found = Layout.of((), SIZES.dense), []
-    for split, chosen in ((f.TRAIN, used & ~tune), (f.TUNE, used & tune)):
+    found, tune = columns(log, pairs), tune_rows(log)
+    return _packed(take(found, used & ~tune), take(found, used & tune), SIZES, folder)
+
+
+def fit(
+    train_columns: Columns,
+    tune_columns: Columns,
+    table: TextTable,
+    settings: ModelSettings,
+    *,
+    sizes: InputSizes = SIZES,
+    weighted: bool = True,
+    prepare: Callable[[keras.Model], object] | None = None,
+    clicks: Array | None = None,
+) -> tuple[Trained, Rates | None]:
+    """A model, and what it answers at a position if `clicks` (positions, 2) are given."""
+    with tempfile.TemporaryDirectory(prefix="heft-rows-") as folder:
+        rows = _packed(train_columns, tune_columns, sizes, folder)
+        sizes = sizes.with_rates(rows.train)
+        watch = Watch(log_dir=Path(folder) / "board")
+        found = train(rows, table, sizes, settings, watch, weighted=weighted, prepare=prepare)
+        rates = None if clicks is None else calibrated(found, rows.tune, sizes, settings, clicks)
+    return found, rates
+
+
+def _packed(
+    train_columns: Columns, tune_columns: Columns, sizes: InputSizes, folder: str
+) -> TrainingRows:
+    layout, found = Layout.of(tuple(sizes.categorical), sizes.dense), []
+    for split, values in ((f.TRAIN, train_columns), (f.TUNE, tune_columns)):
         shard = Path(folder) / f"{split}.gz"
-        write_columns({name: values[chosen] for name, values in columns.items()}, shard)
+        write_columns(values, shard)
         found.append(pack([str(shard)], layout, folder, split))
     return TrainingRows(*found)
+
+
+def take(found: Columns, chosen: Array) -> Columns:
+    """Some rows of columns, (n,) bool."""
+    return {name: values[chosen] for name, values in found.items()}
+
+
+def joined(*parts: Columns) -> Columns:
+    """The rows of all."""
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
 def predict(found: Trained, log: ClickLog, pairs: Array) -> tuple[Array, Array]:
@@ -92,14 +144,20 @@ def predict(found: Trained, log: ClickLog, pairs: Array) -> tuple[Array, Array]:
         f.TITLE_ID: log.pair_texts[pairs, 1],
         "dense": log.pair_dense[pairs].astype(np.float32),
     }
-    rates = 1 / (1 + np.exp(-found.model.predict(inputs, batch_size=16_384, verbose=0)[:, :2]))
+    rates = 1 / (1 + np.exp(-logits(found, inputs)[:, :2]))
     return rates[:, 0], rates[:, 0] * rates[:, 1]
 
 
-def _columns(log: ClickLog, pairs: dict[str, Array] | None) -> dict[str, Array]:
+def logits(found: Trained, inputs: dict[str, Array]) -> Array:
+    """(n, 2) or wider, of a model's inputs."""
+    return found.model.predict(inputs, batch_size=16_384, verbose=0)
+
+
+def columns(log: ClickLog, pairs: dict[str, Array] | None) -> Columns:
+    """The rows of a log as ImportanceEstimator would write them, (n,) each."""
     data, texts, dense = log.data, log.pair_texts[log.pair_of], log.pair_dense[log.pair_of]
     labels = {f.CTR: data.label, f.CVR: conversions(log)}
-    columns = {
+    found = {
         f.QUERY_ID: texts[:, 0],
         f.TITLE_ID: texts[:, 1],
         f.CLICK: labels[f.CTR],
@@ -107,9 +165,9 @@ def _columns(log: ClickLog, pairs: dict[str, Array] | None) -> dict[str, Array]:
         f.POSITION: data.position,
         f.OBSERVATION: np.ones(len(texts), np.float32),
     }
-    columns |= {name: dense[:, k].astype(np.float32) for k, name in enumerate(SIZES.dense)}
+    found |= {name: dense[:, k].astype(np.float32) for k, name in enumerate(SIZES.dense)}
     for task, label in labels.items():
         weights = np.stack([label, 1 - label], axis=1) if pairs is None else pairs[task]
-        columns[f.positive_weight(task)] = weights[:, 0].astype(np.float32)
-        columns[f.negative_weight(task)] = weights[:, 1].astype(np.float32)
-    return columns
+        found[f.positive_weight(task)] = weights[:, 0].astype(np.float32)
+        found[f.negative_weight(task)] = weights[:, 1].astype(np.float32)
+    return found

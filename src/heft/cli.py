@@ -24,6 +24,17 @@ _out = Console(highlight=False)
 
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the engines' logs.")]
 RunsDir = Annotated[Path, typer.Option("--runs", help="Folder that holds all runs.")]
+With = Annotated[
+    list[Path] | None, typer.Option("--with", help="Settings laid over the config: a YAML file.")
+]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: model.epochs=2.")]
+Config = Annotated[Path, typer.Argument(help="A YAML file, such as pipeline/configs/demo.yaml.")]
+RunName = Annotated[
+    str | None, typer.Option("--name", help="Name of the run, if not the config's.")
+]
+Span = Annotated[
+    int | None, typer.Option("--span", min=0, help="The span of the logs to train on.")
+]
 Source = Literal["builtin", "chorus", "home_depot", "pairs"]
 
 
@@ -86,17 +97,12 @@ def simulate(
 
 @app.command()
 def run(
-    config: Annotated[
-        Path, typer.Argument(help="A YAML file, such as pipeline/configs/demo.yaml.")
-    ],
+    config: Config,
     runs: RunsDir = Path("runs"),
-    name: Annotated[str | None, typer.Option(help="Name of the run, if not the config's.")] = None,
-    span: Annotated[
-        int | None, typer.Option(min=0, help="The span of the logs to train on.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a setting: model.epochs=2.")
-    ] = None,
+    name: RunName = None,
+    span: Span = None,
+    with_: With = None,
+    set_: Set = None,
     verbose: Verbose = False,
 ) -> None:
     """Run the street: logs in, a judged and pushed model out."""
@@ -105,11 +111,30 @@ def run(
     quiet(verbose)
     from pipeline.street import run_street
 
-    overrides = _pairs(set_ or []) | ({"name": name} if name else {})
-    overrides |= {} if span is None else {"logs.span": span}
-    run_street(
-        config, runs, data_dir=_data_dir(), overrides=overrides, console=_out, verbose=verbose
-    )
+    run_street(_street(config, runs, with_, _overrides(set_, name, span), verbose))
+
+
+@app.command()
+def tune(
+    config: Config,
+    runs: RunsDir = Path("runs"),
+    name: RunName = None,
+    span: Span = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Models to train at most, if not the config's.")
+    ] = None,
+    with_: With = None,
+    set_: Set = None,
+    verbose: Verbose = False,
+) -> None:
+    """Search model settings on the weighted examples; writes tuned.yaml, for `run --with`."""
+    from heft.console import quiet
+
+    quiet(verbose)
+    from pipeline.tuning import run_tune
+
+    overrides = _overrides(set_, name, span) | ({} if trials is None else {"tune.trials": trials})
+    run_tune(_street(config, runs, with_, overrides, verbose))
 
 
 @app.command()
@@ -172,6 +197,23 @@ def _run_folder(run: Path, runs: Path) -> Path:
         f"no finished run at {run} or {runs / run}: expected a folder with summary.json; "
         "`heft run CONFIG` makes one"
     )
+
+
+def _overrides(set_: list[str] | None, name: str | None, span: int | None) -> dict[str, Any]:
+    overrides = _pairs(set_ or []) | ({"name": name} if name else {})
+    return overrides | ({} if span is None else {"logs.span": span})
+
+
+def _street(
+    config: Path,
+    runs: Path,
+    overlays: list[Path] | None,
+    overrides: dict[str, Any],
+    verbose: bool,
+) -> Any:
+    from pipeline.street import Street
+
+    return Street(config, runs, _data_dir(), tuple(overlays or ()), overrides, _out, verbose)
 
 
 def _data_dir() -> Path:

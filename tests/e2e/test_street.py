@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config import load
 from serving.client import Client
 
 from .conftest import NODE, PATIENCE, ROOT, Street, heft
@@ -120,3 +121,23 @@ def test_rendering_the_report_again_and_in_markdown(street: Street):
     assert "index.html" in heft("report", street.folder)
     assert page.stat().st_size > 20_000
     assert "AUC" in heft("report", street.folder, "--markdown")
+
+
+def test_a_search_takes_the_nodes_from_the_cache_and_writes_what_a_run_takes(street: Street):
+    space = "tune.space={learning_rate: {values: [0.000001, 0.004]}, hidden: {values: [[16]]}}"
+    arguments = ("tune", street.config, "--runs", street.runs, "--trials", 3, "--set", space)
+    printed = heft(*arguments)
+    nodes = dict(NODE.findall(printed))
+    assert set(nodes.values()) == {"cached"} and "WeightedTrainer" not in nodes
+    assert printed.count("✓ trial") == 3 and "the config's own" in printed
+    overlay = street.folder / "tuned.yaml"
+    trials = [json.loads(line) for line in (street.folder / "tune/trials.jsonl").open()][1:]
+    least = min(trials, key=lambda trial: trial["loss"])
+    assert trials[0]["changes"] == {"learning_rate": 0.002, "hidden": [64, 32]}
+    assert least["loss"] <= trials[0]["loss"]
+    laid = load(street.config, overlays=[overlay]).model
+    assert laid.learning_rate == least["changes"]["learning_rate"]
+    assert list(laid.hidden) == least["changes"]["hidden"]
+    # Done once, it is not done again.
+    again = heft(*arguments)
+    assert again.count("known") == 3

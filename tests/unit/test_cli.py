@@ -113,6 +113,53 @@ def test_a_setting_that_cannot_be(
     _nothing_written(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--trials", 1), "tune.trials=1"),
+        (("--set", "tune.space={}"), "nothing to search"),
+        (("--set", "tune.space={experts: {low: 2, high: 4}}"), "no effect: it is for architecture"),
+        (("--set", "tune.space={dropout: {values: [0.1]}}"), "no value beside the config's own"),
+        (("--set", "model.warm_start=true"), "model.warm_start=True: a trial begins anew"),
+        (("--set", "model.strategy=multi_worker"), "model.strategy=multi_worker: a search is one"),
+        (("--set", "model.student={hidden: [8]}"), "a search is for the model itself"),
+        (("--set", "model.privacy={delta: 1.0e-6}"), "every trial would spend as much"),
+        (("--with", "gone.yaml"), "no config file at gone.yaml"),
+    ],
+)
+def test_a_search_that_cannot_be(
+    heft: Heft, log: Path, tmp_path: Path, arguments: tuple[Any, ...], said: str
+) -> None:
+    heft("tune", log, *arguments).is_refusal(said)
+    _nothing_written(tmp_path)
+
+
+def test_a_base_model_that_is_not_there(heft: Heft, log: Path, tmp_path: Path) -> None:
+    heft("run", log, "--set", "model.base_model=gone").is_refusal(
+        "model.base_model='gone': no folder"
+    )
+    (tmp_path / "old").mkdir()
+    heft("run", log, "--set", "model.base_model=old").is_refusal("pushed no model")
+    (tmp_path / "old/saved_model.pb").touch()
+    said = "holds no weights of a weighted model"
+    heft("run", log, "--set", "model.base_model=old").is_refusal(said)
+    _nothing_written(tmp_path)
+
+
+def test_an_overlay_is_read_and_named_in_what_is_wrong(
+    heft: Heft, log: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "more.yaml").write_text("model: {epoch: 3}")
+    heft("run", log, "--with", "more.yaml").is_refusal("'model.epoch'")
+    assert "(in more.yaml)" in heft("run", log, "--with", "more.yaml").error
+    (tmp_path / "more.yaml").write_text("model: {epochs: 0}")
+    heft("run", log, "--with", "more.yaml").is_refusal("model.epochs=0")
+    # What the command sets wins: the fault is gone, and another is found.
+    ended = heft("run", log, "--with", "more.yaml", "--set", "model.epochs=2", "--span", 9)
+    ended.is_refusal("span=9")
+    _nothing_written(tmp_path)
+
+
 def test_a_data_folder_that_is_not_there(heft: Heft, tmp_path: Path) -> None:
     path = _config(tmp_path, logs={"root": str(tmp_path / "nowhere")})
     heft("run", path).is_refusal(f"{tmp_path}/nowhere")

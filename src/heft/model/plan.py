@@ -13,9 +13,14 @@ from heft.model.poisson import PoissonRows
 from heft.model.settings import ModelSettings
 from heft.model.weighting import Weighting
 
-__all__ = ["Plan", "TrainingRows"]
+__all__ = ["Plan", "TrainingRows", "largest_batch"]
 
 _STEPS_PER_EPOCH, _SMALLEST_BATCH = 100, 64
+
+
+def largest_batch(rows: int) -> int:
+    """The most rows of a step, so that an epoch of `rows` has about a hundred."""
+    return max(rows // _STEPS_PER_EPOCH, _SMALLEST_BATCH)
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,7 @@ class Plan:
         strategy: tf.distribute.Strategy,
     ) -> "Plan":
         """With steps of at most the settings' size, and so many that an epoch has a hundred."""
-        most = max(rows.train.rows // _STEPS_PER_EPOCH, _SMALLEST_BATCH)
-        size = min(settings.batch_size, most, rows.train.rows)
+        size = min(settings.batch_size, largest_batch(rows.train.rows), rows.train.rows)
         devices = strategy.num_replicas_in_sync
         return cls(rows, sizes, settings, mode, max(size // devices, 1) * devices, strategy)
 

@@ -58,6 +58,8 @@ class ModelSettings(Settings):
         privacy: DP-SGD in place of ordinary steps.
         tracking: who is told of a training beside TensorBoard.
         warm_start: begin with the weights of the last blessed model, if there is one.
+        base_model: begin with the weights of this model, of another run perhaps: a run's folder,
+            for what it pushed last, or a SavedModel. With `warm_start` it is for the first run.
         control: train the same model without weights beside it.
         precision: `mixed` computes in 16 bits and keeps weights in 32.
         jit: compile the training step with XLA.
@@ -96,6 +98,7 @@ class ModelSettings(Settings):
     privacy: PrivacySettings | None = None
     tracking: TrackingSettings = TrackingSettings()
     warm_start: bool = False
+    base_model: str | None = None
     control: bool = True
     precision: Literal["float32", "mixed"] = "float32"
     jit: bool = False

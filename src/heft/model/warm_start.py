@@ -1,20 +1,21 @@
 """What a model hands on to the next: its weights by layer, and the vocabularies behind them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from heft.errors import TrainingError
+from heft.errors import ConfigError, TrainingError
 
 __all__ = [
     "EXTRAS_DIR",
     "WARM_START_DIR",
     "Lineage",
     "WarmStart",
+    "check_base",
     "load_base",
     "save_base",
     "warm_start",
@@ -85,27 +86,46 @@ def load_base(folder: str | Path) -> WarmStart:
         TrainingError: there is none, or none of this format.
     """
     try:
-        facts = json.loads((Path(folder) / _FACTS).read_text())
+        lineage = _read_lineage(Path(folder))
         with np.load(Path(folder) / _WEIGHTS) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except OSError as error:
         raise TrainingError(
             f"{folder} holds no weights to begin with: expected {_FACTS} and {_WEIGHTS} of an "
-            "earlier run; set model.warm_start: false to begin anew"
+            "earlier run; leave out model.warm_start and model.base_model to begin anew"
         ) from error
-    if facts.pop("format", None) != _FORMAT:
-        raise TrainingError(f"{folder} has another format: set model.warm_start: false once")
     weights: dict[str, list[np.ndarray]] = {}
     for name in sorted(arrays, key=lambda n: (n.rsplit("/", 1)[0], int(n.rsplit("/", 1)[1]))):
         weights.setdefault(name.rsplit("/", 1)[0], []).append(arrays[name])
-    lineage = Lineage(
-        facts["encoder"],
-        tuple(facts["dense"]),
-        {name: tuple(values) for name, values in facts["vocabularies"].items()},
-        facts.get("vectors", {}),
-        facts.get("history", False),
-    )
     return WarmStart(lineage, weights, str(folder))
+
+
+def check_base(model: str | Path, names: Sequence[str], lineage: Lineage) -> None:
+    """Finds before anything is trained what `warm_start` would object to, shapes of layers aside.
+
+    Args:
+        model: a SavedModel, to begin with.
+        names: of the models in it that are wanted, `weighted` and `control`.
+        lineage: of the model to be; what is in its vocabularies does not matter.
+
+    Raises:
+        ConfigError: the model has no weights of a name, or they mean something else.
+    """
+    for name in names:
+        try:
+            before = _read_lineage(Path(model) / WARM_START_DIR / name)
+        except (OSError, TrainingError) as error:
+            hint = "; with model.control: false it need not have one" if name == "control" else ""
+            raise ConfigError(
+                f"model.base_model={str(model)!r} holds no weights of a {name} model: expected a "
+                f"model that Heft exported{hint}"
+            ) from error
+        if differences := _other_meaning(lineage, before):
+            raise ConfigError(
+                f"model.base_model={str(model)!r} cannot be gone on with: "
+                f"{'; '.join(differences)}; use its text.encoder and the columns of its transform, "
+                "or another base model"
+            )
 
 
 def warm_start(core: keras.Model, lineage: Lineage, base: WarmStart) -> dict[str, int]:
@@ -143,9 +163,24 @@ def _places(old: tuple[str, ...], now: tuple[str, ...]) -> np.ndarray:
     return np.array([at.get(value, -1) for value in now] + [len(old)])
 
 
-def _check(core: keras.Model, lineage: Lineage, base: WarmStart) -> None:
-    now, before = lineage, base.lineage
-    differences = [
+def _read_lineage(folder: Path) -> Lineage:
+    facts = json.loads((folder / _FACTS).read_text())
+    if facts.get("format") != _FORMAT:
+        raise TrainingError(
+            f"{folder} has another format: leave out model.warm_start and model.base_model once"
+        )
+    vocabularies = {name: tuple(values) for name, values in facts["vocabularies"].items()}
+    return Lineage(
+        facts["encoder"],
+        tuple(facts["dense"]),
+        vocabularies,
+        facts.get("vectors", {}),
+        facts.get("history", False),
+    )
+
+
+def _other_meaning(now: Lineage, before: Lineage) -> list[str]:
+    return [
         f"{what} {left} then and {right} now"
         for what, left, right in (
             ("encoder", before.encoder[:12], now.encoder[:12]),
@@ -156,7 +191,11 @@ def _check(core: keras.Model, lineage: Lineage, base: WarmStart) -> None:
         )
         if left != right
     ]
-    embeddings = {f"{name}_embedding" for name in now.vocabularies}
+
+
+def _check(core: keras.Model, lineage: Lineage, base: WarmStart) -> None:
+    differences = _other_meaning(lineage, base.lineage)
+    embeddings = {f"{name}_embedding" for name in lineage.vocabularies}
     shapes = {
         layer.name: [w.shape[layer.name in embeddings :] for w in layer.get_weights()]
         for layer in core.layers
@@ -172,5 +211,5 @@ def _check(core: keras.Model, lineage: Lineage, base: WarmStart) -> None:
     if differences:
         raise TrainingError(
             f"the base model in {base.place} cannot be gone on with: {'; '.join(differences[:4])}; "
-            "keep the settings, or set model.warm_start: false to begin anew"
+            "keep the settings, or leave out model.warm_start and model.base_model to begin anew"
         )

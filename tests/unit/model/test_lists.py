@@ -15,11 +15,11 @@ from heft.errors import DataError, InputError, TrainingError
 from heft.examples import iterate_columns, write_columns
 from heft.model.export import ServedModel, export
 from heft.model.inputs import evaluation_batches
+from heft.model.materials import input_sizes
 from heft.model.network import build_core, build_training_model
 from heft.model.packing import Layout, pack
 from heft.model.predict import predict_columns
 from heft.model.rates import Rates
-from heft.model.run import input_sizes
 from heft.model.settings import ModelSettings
 from heft.model.training import TrainingRows, Watch, train
 from heft.text.build import build_table

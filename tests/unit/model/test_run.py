@@ -14,8 +14,9 @@ from heft import features as f
 from heft.examples import write_columns
 from heft.importance.estimate import SUMMARY_FILE
 from heft.model.calibration import Calibration
+from heft.model.materials import TrainingRun, input_sizes
 from heft.model.rates import Rates
-from heft.model.run import TrainingRun, input_sizes, train_and_export
+from heft.model.run import train_and_export
 from heft.model.settings import ModelSettings
 from heft.model.warm_start import WARM_START_DIR, load_base
 from heft.text.build import build_table

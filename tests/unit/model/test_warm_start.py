@@ -7,10 +7,18 @@ import keras
 import numpy as np
 import pytest
 
-from heft.errors import TrainingError
+from heft.errors import ConfigError, TrainingError
+from heft.model.materials import TrainingRun, base_weights
 from heft.model.network import InputSizes, build_core
 from heft.model.settings import ModelSettings
-from heft.model.warm_start import Lineage, load_base, save_base, warm_start
+from heft.model.warm_start import (
+    WARM_START_DIR,
+    Lineage,
+    check_base,
+    load_base,
+    save_base,
+    warm_start,
+)
 from heft.text.table import TextTable
 from tests.unit.model.conftest import SIZES, click_log, core_inputs
 
@@ -73,10 +81,60 @@ def test_a_base_of_another_signature_is_refused(
     base, table: TextTable, tmp_path: Path, lineage: Lineage, settings: ModelSettings, said: str
 ) -> None:
     core = _core(table, 2, len(BRANDS), settings)
-    with pytest.raises(TrainingError, match=rf"{said}.*warm_start: false"):
+    with pytest.raises(TrainingError, match=rf"{said}.*leave out model.warm_start"):
         warm_start(core, lineage, load_base(tmp_path / "base"))
 
 
 def test_a_folder_without_a_base_says_so(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no weights to begin with"):
         load_base(tmp_path)
+
+
+def _exported(core, folder: Path, *names: str) -> Path:
+    for name in names:
+        save_base(core, LINEAGE, folder / WARM_START_DIR / name)
+    return folder
+
+
+def test_a_base_model_is_looked_at_before_anything_is_trained(base, tmp_path: Path) -> None:
+    model = _exported(base, tmp_path / "model", "weighted")
+    check_base(model, ["weighted"], replace(LINEAGE, vocabularies={"brand_id": ()}))
+    both = ["weighted", "control"]
+    with pytest.raises(ConfigError, match="no weights of a control.*model.control"):
+        check_base(model, both, LINEAGE)
+    for other, said in (
+        ({"encoder": "other"}, "encoder abc then and other now"),
+        ({"dense": ("price_z",)}, "dense inputs"),
+        ({"vocabularies": {"shop_id": ()}}, "categorical columns .*brand_id.* then"),
+        ({"vectors": {"image_vector": 8}}, "vectors {} then and {'image_vector': 8} now"),
+        ({"history": True}, "history False then and True now"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            check_base(model, ["weighted"], replace(LINEAGE, **other))
+    with pytest.raises(ConfigError, match="holds no weights of a weighted model"):
+        check_base(tmp_path, ["weighted"], LINEAGE)
+
+
+def test_the_last_blessed_model_comes_before_the_one_that_the_settings_name(
+    base, table: TextTable, tmp_path: Path
+) -> None:
+    other = _core(table, 3, len(BRANDS))
+    named = str(_exported(base, tmp_path / "named", "weighted"))
+    blessed = str(_exported(other, tmp_path / "blessed", "weighted"))
+    inputs = core_inputs(table, click_log(20, 1))
+
+    def begins_with(settings: ModelSettings, last: str | None):
+        run = TrainingRun([], [], "", "", "", "", "", "", base_model=last)
+        prepare = base_weights(run, settings, "weighted", LINEAGE)
+        if prepare is None:
+            return None
+        core = _core(table, 2, len(BRANDS))
+        prepare(core)
+        return core(inputs).numpy()
+
+    both = SETTINGS.model_copy(update={"warm_start": True, "base_model": named})
+    np.testing.assert_array_equal(begins_with(both, blessed), other(inputs).numpy())
+    np.testing.assert_array_equal(begins_with(both, None), base(inputs).numpy())
+    fine = SETTINGS.model_copy(update={"base_model": named})
+    np.testing.assert_array_equal(begins_with(fine, blessed), base(inputs).numpy())
+    assert begins_with(SETTINGS, None) is None

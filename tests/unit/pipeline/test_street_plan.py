@@ -11,7 +11,7 @@ from tfx.types.artifact import Artifact
 
 from pipeline import digest
 from pipeline.config import load
-from pipeline.pipeline import Places, create_pipeline
+from pipeline.pipeline import Places, create_pipeline, create_weighing_pipeline
 from pipeline.resolvers import BlessedBefore, LatestBefore
 
 ROOT = Path(__file__).parents[3]
@@ -146,6 +146,7 @@ def test_a_changed_file_runs_again_the_nodes_that_use_it(
         ("text.title_dimensions", 5, {"TextEmbedder"}),
         ("importance.clip", 2.0, {"ImportanceEstimator"}),
         ("model.epochs", 9, {"WeightedTrainer"}),
+        ("tune.trials", 9, set()),
         ("evaluation.tolerance", 0.5, {"WeightingJudge"}),
         ("thresholds.minimum_ctr_auc", 0.9, {"Evaluator"}),
         ("serving_check.rows", 7, {"ServingValidator"}),
@@ -155,6 +156,16 @@ def test_a_changed_setting_runs_again_the_nodes_that_read_it(
     nodes: dict[str, Any], key: str, value: float, rerun: set[str]
 ) -> None:
     assert _changed(nodes, _nodes({key: value})) == rerun
+
+
+def test_a_search_runs_the_nodes_that_a_run_takes_from_the_cache(nodes: dict[str, Any]) -> None:
+    config = load(ROOT / "pipeline/configs/demo.yaml", overrides={"tune.trials": 3})
+    places = Places("/runs/demo/artifacts", "/runs/demo/metadata.db", "/runs/demo/serving")
+    pipeline = create_weighing_pipeline(config, places, "fingerprint")
+    mine = {node.id: str(sorted(node.exec_properties.items())) for node in pipeline.components}
+    assert "WeightedTrainer" not in mine and list(mine)[-1] == "ImportanceEstimator"
+    assert mine == {name: nodes[name] for name in mine}
+    assert pipeline.pipeline_info.pipeline_name == "demo"
 
 
 def test_training_never_reads_what_a_model_is_judged_on(nodes: dict[str, Any]) -> None:
