@@ -102,12 +102,21 @@ def _cell(cell: str | bytes | None, kind: type) -> list[object] | None:
     if not isinstance(value, list):
         return None
     if kind is str:
-        return value if all(isinstance(x, str) for x in value) else None
+        return value if all(isinstance(x, str) and _is_unicode(x) for x in value) else None
     numbers = all(
         isinstance(x, int | float) and not isinstance(x, bool) for x in value if x is not None
     )
     # A number in Python has no end; what float cannot hold is not finite.
     return [_float(x) for x in value] if numbers else None
+
+
+def _is_unicode(text: str) -> bool:
+    """JSON may hold half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _float(value: object) -> float:

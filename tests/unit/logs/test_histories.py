@@ -16,10 +16,12 @@ from pydantic import ValidationError
 from heft import features
 from heft.errors import DataError
 from heft.logs import LogsSettings, StreamSettings, preflight
+from heft.logs.files import LogFile
 from heft.logs.histories import last_clicks
 from heft.logs.ingest import ingest
+from heft.logs.reading import read_batches
 from heft.logs.report import IngestReport
-from tests.unit.logs.logbook import START, put_shop, read_examples, shop
+from tests.unit.logs.logbook import START, put, put_shop, read_examples, shop
 
 MOST = 3
 
@@ -174,3 +176,17 @@ def test_what_histories_need_is_said(tmp_path: Path) -> None:
     root = put_shop(tmp_path / "numbers", log, ".parquet")
     with pytest.raises(DataError, match=r"'seen' .* is int64, expected a list of texts"):
         preflight(LogsSettings(root=str(root), history=3, impressions=mapped))
+
+
+def test_a_history_that_is_no_list_of_texts_is_quarantined(tmp_path: Path) -> None:
+    row = shop()["impressions"][0]
+    cells = [["a"], "lamp", [1], ["\ud800"], {"a": 1}, ["b", None], None]
+    rows = [row | {"impression_id": f"i{k}", "seen": cell} for k, cell in enumerate(cells)]
+    path = put(tmp_path, "x.jsonl", rows)
+    mapped = StreamSettings(path="unused", columns={"history": "seen"})
+    fields = LogsSettings(root="unused", history=3, impressions=mapped).fields_of("impressions")
+    file = LogFile("impressions", str(path), path.name, path.stat().st_size, 0)
+    (batch,) = read_batches(file, mapped, fields)
+    assert batch.columns["history"].to_pylist() == [["a"], None]
+    assert [row.line for row in batch.rejected] == [2, 3, 4, 5, 6]
+    assert {row.reason for row in batch.rejected} == {"history: not a list of texts"}
