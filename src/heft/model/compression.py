@@ -13,9 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
+from sklearn.metrics import log_loss, roc_auc_score
 
 from heft import features as f
-from heft.evaluation.metrics import auc, log_loss
 from heft.model import targets as t
 from heft.model.bodies import CrossLayer
 from heft.model.inputs import evaluation_batches
@@ -156,8 +156,8 @@ def compression_facts(
         sizes, settings: of the model.
 
     Returns:
-        Bytes of table and network, AUC and log loss of clicks, each as [trained, served], and
-        the largest and the mean change of each prediction.
+        Bytes of table and network, AUC (None where all or none were clicked) and log loss of
+        clicks, each as [trained, served], and the largest and the mean change of each prediction.
     """
     rates = replace(rates, position_bias=None)  # the training models have it in the logit
     additive = settings.position == "additive"
@@ -178,8 +178,13 @@ def compression_facts(
         | {"student": settings.student.model_dump() if settings.student else None},
         "table_bytes": [table_bytes(x.model) for x in (trained, served)],
         "network_bytes": [network_bytes(x.core) for x in (trained, served)],
-        "click_auc": [auc(click, score) for score in rate[f.CTR]],
-        "click_log_loss": [log_loss(click, score) for score in rate[f.CTR]],
+        "click_auc": [
+            float(roc_auc_score(click, score)) if 0 < click.mean() < 1 else None
+            for score in rate[f.CTR]
+        ],
+        "click_log_loss": [
+            float(log_loss(click, score.astype(np.float64), labels=[0, 1])) for score in rate[f.CTR]
+        ],
         "largest_change": {name: float(values.max()) for name, values in change.items()},
         "mean_change": {name: float(values.mean()) for name, values in change.items()},
     }
