@@ -33,14 +33,14 @@ class PairPosterior:
     et al. 2018) with repetitions pooled, and with trust bias. Both weights lie
     in [0, 1].
 
-    κ is `caution` times what maximises the likelihood of the log (empirical Bayes,
-    Robbins 1956). At the likeliest κ, e is nearest to the attractiveness of each single pair;
-    but a model that learns from e needs its mean over many pairs, and each pair's own noise
-    is a burden to it. The mean of several proxies is the better prior for the same reason
-    (Lakshminarayanan, Pritzel & Blundell 2017, *Deep Ensembles*).
+    The κ that maximises the likelihood of the log (empirical Bayes, Robbins 1956) brings e
+    nearest to the attractiveness of each single pair. But a model that learns from e needs its
+    mean over many pairs, and each pair's own noise is a burden to it: the pairs are made
+    with `caution` times as much. The mean of several proxies is the better prior for the
+    same reason (Lakshminarayanan, Pritzel & Blundell 2017, *Deep Ensembles*).
 
-    A proxy learns from the affine correction, then `members` of them, `rounds` − 1 times,
-    from the posterior itself.
+    Proxies learn from the affine correction, then `rounds` − 1 times from the posterior itself,
+    at the likeliest κ.
 
     Args:
         proxy: shared out-of-fold model, for its settings; trained on the pairs
@@ -48,7 +48,7 @@ class PairPosterior:
         model: slopes and offsets; else estimated by `click_model_from_pairs`.
         minimum: of slopes, in the first round; in (0, 1].
         strength: κ; estimated if none is given.
-        caution: factor of the estimated κ, above 0.
+        caution: factor of the estimated κ in the pairs that are given out, above 0.
         members: proxies whose mean is the prior, at least 1.
         rounds: at least 1.
         random_state: seed of the own proxy.
@@ -64,7 +64,7 @@ class PairPosterior:
         model: ClickModel | None = None,
         minimum: float = 0.02,
         strength: float | None = None,
-        caution: float = 4.0,
+        caution: float = 8.0,
         members: int = 4,
         rounds: int = 2,
         random_state: int = 0,
@@ -96,15 +96,15 @@ class PairPosterior:
         human = np.ones(len(data)) if data.human is None else data.human
         pairs = affine.pairs(data) * human[:, None]
         by_pair = _by_pair(data)
-        for round_ in range(self.rounds):
-            members = self.members if round_ or self.rounds == 1 else 1
-            self.proxies_ = [self._fresh_proxy(k).fit(by_pair, pairs) for k in range(members)]
+        for _ in range(self.rounds):
+            self.proxies_ = [self._fresh_proxy(k).fit(by_pair, pairs) for k in range(self.members)]
             expected = self._expected(data, cells)
-            self.strength_ = self.strength or self.caution * _likeliest_strength(evidence, expected)
-            known = _posterior_mean(evidence, expected, self.strength_)
-            self.known_ = {"keys": cells.keys, "mean": known}
-            positive = self._look_up(data)[0]
-            pairs = np.stack([positive, 1 - positive], axis=1) * human[:, None]
+            likeliest = self.strength or _likeliest_strength(evidence, expected)
+            self._keep(cells, _posterior_mean(evidence, expected, likeliest))
+            positive, known = self._look_up(data)
+            pairs = np.stack([positive, 1 - positive], axis=1) * (human * known)[:, None]
+        self.strength_ = self.strength or self.caution * likeliest
+        self._keep(cells, _posterior_mean(evidence, expected, self.strength_))
         return self
 
     def propensity(self, data: ImportanceData) -> Array:
@@ -130,6 +130,9 @@ class PairPosterior:
             mean = _posterior_mean(evidence, self._expected(rows, cells), self.strength_)
             positive[~known] = mean[np.searchsorted(cells.keys, rows.pair)]
         return np.stack([positive, 1 - positive], axis=1)
+
+    def _keep(self, cells: ClickCells, mean: Array) -> None:
+        self.known_ = {"keys": cells.keys, "mean": mean}
 
     def _look_up(self, data: ImportanceData) -> tuple[Array, Array]:
         keys, mean = self.known_["keys"], self.known_["mean"]
