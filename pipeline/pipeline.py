@@ -5,11 +5,14 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, transform_pb2
 from tfx.types import Channel, standard_artifacts
+from tfx.types.artifact import Artifact
 
 from components.anomaly_gate.component import AnomalyGate
+from components.artifacts import PairReadings
 from components.importance_estimator.component import ImportanceEstimator
 from components.log_example_gen.component import LogExampleGen
 from components.log_transform.component import LogTransform
+from components.pair_reader.component import PairReader
 from components.report.component import ReportGen
 from components.serving_validator.component import ServingValidator
 from components.text_embedder.component import TextEmbedder
@@ -51,7 +54,13 @@ def create_pipeline(
         )
     )
     schema = add(_schema(places, statistics))
-    earlier = add(_latest_before("previous_statistics", statistics.outputs["statistics"]))
+    earlier = add(
+        _latest_before(
+            "previous_statistics",
+            standard_artifacts.ExampleStatistics,
+            statistics.outputs["statistics"],
+        )
+    )
     gate = add(
         AnomalyGate(
             statistics.outputs["statistics"],
@@ -71,6 +80,17 @@ def create_pipeline(
             source_digest=_digest("text_embedder"),
         )
     )
+    readings = None
+    if config.importance.asks_for("attention"):
+        before = _latest_before("previous_readings", PairReadings, embedder.outputs["embeddings"])
+        reader = PairReader(
+            transform.outputs["transformed_examples"],
+            embedder.outputs["embeddings"],
+            config.importance.attention_pairs,
+            add(before).outputs["earlier"],
+            _digest("pair_reader"),
+        )
+        readings = add(reader).outputs["readings"]
     weigher = add(
         ImportanceEstimator(
             transform.outputs["transformed_examples"],
@@ -78,6 +98,7 @@ def create_pipeline(
             embedder.outputs["embeddings"],
             config.importance,
             _digest("importance_estimator"),
+            readings,
         )
     )
     base = None
@@ -198,8 +219,8 @@ def _transform(config: PipelineConfig, examples: Channel, schema: Channel) -> Ba
     ).with_id("Transform")
 
 
-def _latest_before(name: str, candidate: Channel) -> BaseNode:
-    earlier = Channel(type=standard_artifacts.ExampleStatistics)
+def _latest_before(name: str, kind: type[Artifact], candidate: Channel) -> BaseNode:
+    earlier = Channel(type=kind)
     return tfx.dsl.Resolver(
         strategy_class=LatestBefore, earlier=earlier, candidate=candidate
     ).with_id(name)
