@@ -124,6 +124,9 @@ class ExactValue:
     def values(self, data: ImportanceData) -> Array:
         """(n,) float64: the scores before they are rounded."""
         check_fitted(self, "data_")
+        width, known = data.features.shape[1], self.data_.features.shape[1]
+        if width != known:
+            raise DataError(f"features={width}: expected {known}, as in fit")
         member = _member(data, self.data_)
         if self.classifier is not None:
             if (member < 0).any():
