@@ -186,6 +186,8 @@ def _named_source(
 
 def _logged(train: ImportanceData) -> Examination:
     """The mean logged propensity by position, relative to the first: for reports and serving."""
+    if not len(train):
+        raise DataError("propensity: logged received 0 rows: expected impressions")
     missing = int((~np.isfinite(train.propensity)).sum())
     if missing:
         raise DataError(

@@ -230,6 +230,8 @@ def test_logged_propensities_do_without_positions() -> None:
     curve = estimate_examination(log, None, settings)
     assert curve.values == pytest.approx([0.25])
     assert np.isfinite(weigh_task(log, curve, settings).weights.pairs).all()
+    with pytest.raises(DataError, match="propensity: logged received 0 rows"):
+        estimate_examination(log.take(NOBODY), None, settings)
 
 
 @pytest.mark.parametrize("mode", ["pair", "plain", "formula_4_2"])
