@@ -2,7 +2,10 @@
 
 from tfx.types.artifact import Artifact, Property, PropertyType
 
-__all__ = ["Quarantine", "Report", "SampleImportance", "TextEmbeddings", "WeightingVerdict"]
+__all__ = [
+    "PairReadings", "Quarantine", "Report", "SampleImportance", "TextEmbeddings",
+    "WeightingVerdict",
+]  # fmt: skip
 
 
 class Quarantine(Artifact):
@@ -20,6 +23,13 @@ class TextEmbeddings(Artifact):
         "texts": Property(type=PropertyType.INT),
         "encoder": Property(type=PropertyType.STRING),
     }
+
+
+class PairReadings(Artifact):
+    """What BERT's attention says of query and title pairs; see `heft.text.links`."""
+
+    TYPE_NAME = "HeftPairReadings"
+    PROPERTIES = {"pairs": Property(type=PropertyType.INT)}
 
 
 class SampleImportance(Artifact):

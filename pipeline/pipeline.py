@@ -8,11 +8,14 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, transform_pb2
 from tfx.types import Channel, standard_artifacts
+from tfx.types.artifact import Artifact
 
 from components.anomaly_gate.component import AnomalyGate
+from components.artifacts import PairReadings
 from components.importance_estimator.component import ImportanceEstimator
 from components.log_example_gen.component import LogExampleGen
 from components.log_transform.component import LogTransform
+from components.pair_reader.component import PairReader
 from components.report.component import ReportGen
 from components.serving_validator.component import ServingValidator
 from components.text_embedder.component import TextEmbedder
@@ -150,7 +153,13 @@ def _weigh(
         )
     )
     schema = add(_schema(places, statistics))
-    earlier = add(_latest_before("previous_statistics", statistics.outputs["statistics"]))
+    earlier = add(
+        _latest_before(
+            "previous_statistics",
+            standard_artifacts.ExampleStatistics,
+            statistics.outputs["statistics"],
+        )
+    )
     gate = add(
         AnomalyGate(
             statistics.outputs["statistics"],
@@ -170,16 +179,38 @@ def _weigh(
             source_digest=_digest("text_embedder"),
         )
     )
+    transformed, embeddings = transform.outputs["transformed_examples"], embedder.outputs
     weigher = add(
         ImportanceEstimator(
-            transform.outputs["transformed_examples"],
+            transformed,
             graph,
-            embedder.outputs["embeddings"],
+            embeddings["embeddings"],
             config.importance,
             _digest("importance_estimator"),
+            _readings(add, config, transformed, embeddings["embeddings"]),
         )
     )
     return _Street(logs, transform, embedder, weigher)
+
+
+def _readings(
+    add: Callable[[BaseNode], BaseNode],
+    config: PipelineConfig,
+    examples: Channel,
+    embeddings: Channel,
+) -> Channel | None:
+    """What BERT reads in pairs, where a config asks for attention."""
+    if not config.importance.asks_for("attention"):
+        return None
+    before = add(_latest_before("previous_readings", PairReadings, embeddings))
+    reader = PairReader(
+        examples,
+        embeddings,
+        config.importance.attention_pairs,
+        before.outputs["earlier"],
+        _digest("pair_reader"),
+    )
+    return add(reader).outputs["readings"]
 
 
 def _adder(nodes: list[BaseNode]) -> Callable[[BaseNode], BaseNode]:
@@ -235,8 +266,8 @@ def _transform(config: PipelineConfig, examples: Channel, schema: Channel) -> Ba
     ).with_id("Transform")
 
 
-def _latest_before(name: str, candidate: Channel) -> BaseNode:
-    earlier = Channel(type=standard_artifacts.ExampleStatistics)
+def _latest_before(name: str, kind: type[Artifact], candidate: Channel) -> BaseNode:
+    earlier = Channel(type=kind)
     return tfx.dsl.Resolver(
         strategy_class=LatestBefore, earlier=earlier, candidate=candidate
     ).with_id(name)

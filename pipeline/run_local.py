@@ -90,7 +90,7 @@ def artifacts_of(store: Any, execution_id: int) -> dict[str, metadata_store_pb2.
 def _rows(artifacts: list[metadata_store_pb2.Artifact]) -> int | None:
     for artifact in artifacts:
         for properties in (artifact.properties, artifact.custom_properties):
-            for name in ("rows", "texts"):
+            for name in ("rows", "texts", "pairs"):
                 if name in properties and properties[name].int_value:
                     return int(properties[name].int_value)
     return None

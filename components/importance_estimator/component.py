@@ -5,7 +5,7 @@ from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.types import Channel, channel, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.artifacts import SampleImportance, TextEmbeddings
+from components.artifacts import PairReadings, SampleImportance, TextEmbeddings
 from components.importance_estimator.executor import Executor
 from heft.importance.settings import ImportanceSettings
 
@@ -21,6 +21,7 @@ class ImportanceEstimatorSpec(ComponentSpec):
         "examples": ChannelParameter(type=standard_artifacts.Examples),
         "transform_graph": ChannelParameter(type=standard_artifacts.TransformGraph),
         "embeddings": ChannelParameter(type=TextEmbeddings),
+        "readings": ChannelParameter(type=PairReadings, optional=True),
     }
     OUTPUTS = {
         "weighted_examples": ChannelParameter(type=standard_artifacts.Examples),
@@ -29,7 +30,10 @@ class ImportanceEstimatorSpec(ComponentSpec):
 
 
 class ImportanceEstimator(BaseBeamComponent):
-    """Scores training samples and writes them again with their weight pairs."""
+    """Scores training samples and writes them again with their weight pairs.
+
+    The estimator `attention` needs `readings`.
+    """
 
     SPEC_CLASS = ImportanceEstimatorSpec
     EXECUTOR_SPEC = BeamExecutorSpec(Executor)
@@ -41,12 +45,14 @@ class ImportanceEstimator(BaseBeamComponent):
         embeddings: channel.BaseChannel,
         settings: ImportanceSettings,
         source_digest: str = "",
+        readings: channel.BaseChannel | None = None,
     ) -> None:
         super().__init__(
             ImportanceEstimatorSpec(
                 examples=examples,
                 transform_graph=transform_graph,
                 embeddings=embeddings,
+                readings=readings,
                 settings=settings.model_dump_json(),
                 source_digest=source_digest,
                 weighted_examples=Channel(type=standard_artifacts.Examples),

@@ -29,6 +29,7 @@ class Executor(BaseBeamExecutor):
         weighted.split_names = artifact_utils.encode_split_names([f.TRAIN, f.TUNE])
         importance = artifact_utils.get_single_instance(output_dict["importance"])
         graph = artifact_utils.get_single_uri(input_dict["transform_graph"])
+        readings = input_dict.get("readings")
         summary = estimate_importance(
             {split: artifact_utils.get_split_uri([examples], split) for split in splits},
             artifact_utils.get_single_uri(input_dict["embeddings"]),
@@ -39,5 +40,6 @@ class Executor(BaseBeamExecutor):
             self._make_beam_pipeline,
             # Without a context there is no folder of TFX's for what is temporary.
             self._get_tmp_dir() if self._context else None,
+            readings[0].uri if readings else None,
         )
         importance.rows = summary["tasks"][f.CTR]["rows"]

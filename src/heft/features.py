@@ -127,6 +127,7 @@ LEXICAL = (
     "lexical_query_length",
     "lexical_title_length",
 )
+SPOKEN = "spoken"  # link of query and title, by BERT's attention: for estimators only
 OOV = -1  # id of a text that is not in the vocabulary: encoded in the graph
 
 # Tasks. CVR is learned through the product (ESMM), so its label is the

@@ -116,13 +116,17 @@ class ExactValue:
         """(n,) float32; a row that is not of the fitted sample as if it alone had joined.
 
         Raises:
-            DataError: rows other than those of `fit`, with a classifier.
+            DataError: rows other than those of `fit`, more than 1,000 of them, or any
+                with a classifier.
         """
         return self.values(data).astype(np.float32)
 
     def values(self, data: ImportanceData) -> Array:
         """(n,) float64: the scores before they are rounded."""
         check_fitted(self, "data_")
+        width, known = data.features.shape[1], self.data_.features.shape[1]
+        if width != known:
+            raise DataError(f"features={width}: expected {known}, as in fit")
         member = _member(data, self.data_)
         if self.classifier is not None:
             if (member < 0).any():
@@ -131,6 +135,11 @@ class ExactValue:
                     "rows of fit, since a classifier values a whole sample at once"
                 )
             return self.enumerated_[member]
+        if (others := int((member < 0).sum())) > MOST_ROWS:
+            raise DataError(
+                f"{others} rows are not of the fitted sample: expected at most {MOST_ROWS}, since "
+                "each is ranked anew; weigh a sample of the log, or use knn_shapley"
+            )
         reference = self.data_ if self.reference is None else self.reference
         result, judged = np.zeros(len(data)), np.zeros(len(data))
         for r in range(len(reference)):

@@ -20,20 +20,23 @@ __all__ = [
 Array = np.ndarray
 
 _REQUIRED = ("features", "group", "position", "propensity", "pair")
+# Squares of what is larger, summed, leave float32.
+_LARGEST = 1e15
 
 
 @dataclass(frozen=True)
 class ImportanceData:
     """The samples of one task, as columns of n rows.
 
-    The first six every estimator may count on. The others are None where a log
+    The first six every estimator may count on. What cannot be so is refused here,
+    whatever reads it. The others are None where a log
     does not have them; an estimator that needs one says so.
 
     Attributes:
         features: (n, d) float32, what a proxy model may see of a sample.
         label: (n,) {0, 1}.
         group: (n,) int64; rows of one group (a request) share a fold.
-        position: (n,) int64 from 1; 0 where unknown.
+        position: (n,) int64 from 1; 0 or less where unknown, which counts as 1.
         propensity: (n,) float32 in (0, 1]; NaN where not logged.
         pair: (n,) int64, the same number for the same query and item.
         examined: (n,) bool, rows known to have been examined whatever came of
@@ -96,6 +99,19 @@ class ImportanceData:
             raise DataError(
                 f"feature column {column} holds NaN or infinity: fill missing values first"
             )
+        if self.features.size and (most := np.abs(self.features).max()) > _LARGEST:
+            column = int(np.abs(self.features).max(axis=0).argmax())
+            raise DataError(
+                f"feature column {column} holds {most:.3g}: expected numbers within "
+                f"±{_LARGEST:.0e}; scale the column, or take its logarithm"
+            )
+        _check_probability("propensity", self.propensity, "values in (0, 1], NaN where not logged")
+        if self.observed is not None:
+            expected = "a probability in (0, 1]; raise zeros to a least value first"
+            _check_probability("observed", self.observed, expected, missing=False)
+        if self.human is not None:
+            expected = "a probability in [0, 1]"
+            _check_probability("human", self.human, expected, missing=False, zero=True)
 
     @classmethod
     def of(cls, features: Array, label: Array, **columns: Array | None) -> "ImportanceData":
@@ -177,6 +193,16 @@ class Reweigher(Estimator, Protocol):
 
     def weight(self, data: ImportanceData) -> Array:
         """(n,) float32, at least 0."""
+
+
+def _check_probability(
+    name: str, values: Array, expected: str, *, missing: bool = True, zero: bool = False
+) -> None:
+    """Raises DataError for what is outside (0, 1]; NaN and 0 pass where they mean something."""
+    good = (values <= 1) & ((values >= 0) if zero else (values > 0))
+    odd = ~(good | np.isnan(values)) if missing else ~good
+    if odd.any():
+        raise DataError(f"{name}={values[odd][0]} in {int(odd.sum())} rows: expected {expected}")
 
 
 def check_fitted(estimator: object, attribute: str) -> None:

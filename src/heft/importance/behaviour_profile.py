@@ -155,6 +155,11 @@ def _times(data: ImportanceData, who: Array, count: int) -> tuple[Array, Array, 
     delays = np.zeros((count, DELAY_BINS))
     if data.click_delay is not None:
         known = np.flatnonzero((data.label == 1) & (np.nan_to_num(data.click_delay, nan=-1.0) >= 0))
+        if np.isinf(data.click_delay).any():
+            raise DataError(
+                f"click_delay=inf in {int(np.isinf(data.click_delay).sum())} rows: expected "
+                "seconds from impression to click, NaN without one"
+            )
         octave = np.log2(np.maximum(data.click_delay[known].astype(float), _SHORTEST) / _SHORTEST)
         place = np.minimum((octave * _PER_OCTAVE).astype(np.int64), DELAY_BINS - 1)
         delays = _table(who[known] * DELAY_BINS + place, None, count, DELAY_BINS)

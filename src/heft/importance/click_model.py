@@ -64,7 +64,10 @@ class ClickModel:
         return cls(values, np.zeros(len(values)), examination.clicks, examination.source)
 
     def at(self, position: Array) -> tuple[Array, Array]:
-        """Slope and offset of each position, (n,) each; beyond the last known one, the last."""
+        """Slope and offset of each position, (n,) each; beyond the last known one, the last.
+
+        An unknown position (0) is taken for the first.
+        """
         index = np.clip(np.asarray(position, np.int64), 1, len(self.slope)) - 1
         return self.slope[index], self.offset[index]
 

@@ -95,9 +95,11 @@ class DataOob:
         """Trains the models.
 
         Raises:
-            DataError: one label or one group only, or no bag with both could be drawn.
+            DataError: no features, one label or one group only, or no bag with both could be drawn.
         """
         check_labels(data.label, "training")
+        if not data.features.shape[1]:
+            raise DataError("data_oob got 0 features: expected at least 1 to learn from")
         if (data.group == data.group[0]).all():
             raise DataError(
                 f"all {len(data)} rows are of one group: expected at least 2, since a row is "

@@ -17,11 +17,10 @@ import numpy as np
 import tensorflow as tf
 
 from heft import features as f
-from heft.errors import DataError
+from heft.errors import ConfigError, DataError
 from heft.examples import Feature, shard_paths
 from heft.importance.gather import Gather, Shard, gather, load_hashes
 from heft.importance.learn import Gathered, learn, needs_features
-from heft.importance.passes import MakePipeline, Passes, local_pipeline
 from heft.importance.sample import choose
 from heft.importance.scoring import Scored, WeightFacts, score_blocks, weigh_blocks
 from heft.importance.settings import ImportanceSettings
@@ -33,6 +32,8 @@ from heft.importance.summary import (
     task_facts,
 )
 from heft.importance.writing import Written, parts_of, publish, write_train, write_tune
+from heft.passes import MakePipeline, Passes, local_pipeline
+from heft.text.links import PairLinks
 
 __all__ = ["SUMMARY_FILE", "estimate_importance"]
 
@@ -53,6 +54,7 @@ def estimate_importance(
     summary_uri: str,
     make_pipeline: MakePipeline = local_pipeline,
     scratch: str | None = None,
+    links_uri: str | None = None,
 ) -> dict[str, Any]:
     """Weighs the training split, and writes train and tune again with their weights.
 
@@ -75,21 +77,31 @@ def estimate_importance(
         make_pipeline: makes the Beam pipelines to run on.
         scratch: a folder that all workers reach, left as it was found; beside
             the summary if None.
+        links_uri: what `heft.text.reading.read_pairs` wrote, for `attention`.
 
     Returns:
         What was written to `importance.json`.
 
     Raises:
+        ConfigError: `attention` is asked for and `links_uri` is not given.
         DataError: a split has no shard or train no row; and what estimators raise.
     """
+    if not settings.asks_for("attention"):
+        links_uri = None
+    elif links_uri is None:
+        raise ConfigError(
+            "the estimator attention needs pairs that BERT has read, received links_uri=None: "
+            "give what heft.text.reading.read_pairs wrote, or leave attention out"
+        )
     shards = {split: _shards(split, uri) for split, uri in split_uris.items()}
     parent = Path(scratch) if scratch else Path(summary_uri).absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".weighing-", dir=parent))
     try:
         passes = Passes(folder, make_pipeline)
-        splits = _gather(passes, shards, table_uri, features, settings)
-        return _weigh(passes, splits, features, settings, output_uris, summary_uri)
+        splits = _gather(passes, shards, table_uri, features, settings, links_uri)
+        read = dict(PairLinks.load(links_uri).facts) if links_uri else None
+        return _weigh(passes, splits, features, settings, output_uris, summary_uri, read)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -101,6 +113,7 @@ def _weigh(
     settings: ImportanceSettings,
     output_uris: Mapping[str, str],
     summary_uri: str,
+    read: dict[str, Any] | None,
 ) -> dict[str, Any]:
     train, tune = splits[f.TRAIN], splits[f.TUNE]
     latest = max(block.latest for block in train.flat)
@@ -122,6 +135,8 @@ def _weigh(
     summary = _summarise(scored, train, weights, edges, written)
     curves = {"examination": examination_facts(examination), "clicks": clicks}
     summary = curves | summary | {"fit": facts}
+    if read is not None:
+        summary["attention"] = read
     for split, path in staged.items():
         publish(path, output_uris[split])
     path = Path(summary_uri) / SUMMARY_FILE
@@ -145,13 +160,14 @@ def _gather(
     table_uri: str,
     features: list[Feature],
     settings: ImportanceSettings,
+    links_uri: str | None,
 ) -> dict[str, Gathered]:
     """Splits that nobody reads are left out; only train and the reference need features."""
     wanted = [s for s in (f.TRAIN, f.TUNE, f.HARVEST) if s in shards]
     with_features = tuple(s for s in wanted if needs_features(s, settings))
     blocks = passes.folder / "blocks"
     blocks.mkdir()
-    work = Gather(str(blocks), table_uri, features, settings, with_features)
+    work = Gather(str(blocks), table_uri, features, settings, with_features, links_uri)
     elements = [shard for split in wanted for shard in shards[split]]
     sizes = [shard.bytes for shard in elements]
     found = passes.run("gather", gather, elements, sizes, work, unit="bytes")

@@ -37,7 +37,10 @@ class Examination:
     source: str
 
     def at(self, position: Array) -> Array:
-        """Examination of each position, (n,); beyond the last known one, the last."""
+        """Examination of each position, (n,); beyond the last known one, the last.
+
+        An unknown position (0) is taken for the first, as it is by `ClickModel.at`.
+        """
         index = np.clip(np.asarray(position, np.int64), 1, len(self.values)) - 1
         return self.values[index]
 
@@ -49,13 +52,14 @@ def from_shuffled_pages(position: Array, click: Array, minimum_clicks: int = 50)
     proportional to examination.
 
     Args:
-        position: (n,) int from 1.
+        position: (n,) int from 1; rows of 0, unknown, are left out.
         click: (n,) {0, 1}.
         minimum_clicks: fewer than this and the estimate is refused.
 
     Raises:
         DataError: fewer clicks than `minimum_clicks`.
     """
+    position, click = _placed(position, click)
     clicks = int(click.sum())
     if clicks < minimum_clicks:
         raise DataError(
@@ -79,15 +83,16 @@ def from_pairs(
     only pairs seen at two or more positions inform the curve.
 
     Args:
-        position: (n,) int from 1.
+        position: (n,) int from 1; rows of 0, unknown, are left out.
         click: (n,) {0, 1}.
         pair: (n,) int, equal for the same query and item.
         minimum_clicks: fewer than this on informative pairs and the estimate is refused.
         iterations: of the alternation; it converges linearly.
 
     Raises:
-        DataError: too few clicks on pairs seen at different positions.
+        DataError: no position, or too few clicks on pairs seen at different ones.
     """
+    position, click, pair = _placed(position, click, pair)
     position = np.minimum(position, _DEEPEST)
     _, pair = np.unique(pair, return_inverse=True)
     last, pairs = int(position.max()), int(pair.max()) + 1
@@ -116,6 +121,17 @@ def from_pairs(
         theta = clicked_by_position / np.maximum(exposure, 1e-12)
         theta = theta / max(theta[0], 1e-12)
     return Examination(_monotone(theta * exposure, exposure), clicks, "query-item pairs")
+
+
+def _placed(position: Array, *columns: Array) -> tuple[Array, ...]:
+    """The columns where the position is known."""
+    known = position > 0
+    if not known.any():
+        raise DataError(
+            f"0 of {len(position)} rows have a position from 1: expected some to estimate "
+            "examination; map the position column, log propensities, or use debias: none"
+        )
+    return tuple(column[known] for column in (position, *columns))
 
 
 def _monotone(clicked: Array, exposure: Array) -> Array:

@@ -52,8 +52,10 @@ class FoldTrees:
         """Fits a model for each fold.
 
         Raises:
-            DataError: the labels outside a fold are all the same.
+            DataError: no features, or the labels outside a fold are all the same.
         """
+        if not data.features.shape[1]:
+            raise DataError("0 features: expected at least 1 for trees to split by")
         fold = self.fold(data)
         self.models_ = [
             self._fit_one(data, np.flatnonzero(fold != k), k) for k in range(self.folds)

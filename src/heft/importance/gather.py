@@ -13,6 +13,7 @@ from heft import features as f
 from heft.examples import Feature, iterate_columns
 from heft.importance.settings import ImportanceSettings
 from heft.model.interaction import TextInteraction
+from heft.text.links import PairLinks
 from heft.text.table import TextTable
 
 __all__ = [
@@ -73,13 +74,17 @@ class Block:
 
 @dataclass(frozen=True)
 class Gather:
-    """What `gather` needs beside a shard: where tables are, what to read, where to write."""
+    """What `gather` needs beside a shard: where tables are, what to read, where to write.
+
+    Without `links_uri` there is no column `spoken`; with it the train split has one.
+    """
 
     folder: str
     table_uri: str
     features: list[Feature]
     settings: ImportanceSettings
     with_features: tuple[str, ...]
+    links_uri: str | None = None
 
 
 def gather(work: Gather, shard: Shard) -> list[Block]:
@@ -89,6 +94,7 @@ def gather(work: Gather, shard: Shard) -> list[Block]:
     memory: a few blocks of `BLOCK_ROWS` rows.
     """
     table = TextTable.load(work.table_uri) if shard.split in work.with_features else None
+    links = PairLinks.load(work.links_uri) if work.links_uri and shard.split == f.TRAIN else None
     names = [feature.name for feature in work.features]
     found = []
     hashes = np.zeros(HASHES, np.int64)
@@ -100,6 +106,9 @@ def gather(work: Gather, shard: Shard) -> list[Block]:
             if table is None
             else proxy_features(columns, table, names)
         )
+        if links is not None:
+            cosine = kept[FEATURES][:, 0]
+            kept[f.SPOKEN] = links.of(kept[f.QUERY_ID], kept[f.TITLE_ID], cosine)
         path = f"{work.folder}/{shard.split}-{shard.number:05d}-{number:05d}.npz"
         np.savez(path, **kept)  # type: ignore[arg-type]
         found.append(_facts(path, kept))

@@ -4,7 +4,7 @@ from typing import Self
 
 import numpy as np
 
-from heft.errors import ConfigError, DataError
+from heft.errors import ConfigError
 from heft.importance.base import ImportanceData, check_fitted
 from heft.importance.examination import Examination, from_pairs
 from heft.importance.keys import look_up
@@ -53,19 +53,10 @@ class InversePropensity:
     def fit(self, data: ImportanceData) -> Self:
         """Learns examination where it is neither given nor logged."""
         logged = np.isfinite(data.propensity)
-        odd = logged & ~((data.propensity > 0) & (data.propensity <= 1))
-        if odd.any():
-            raise DataError(
-                f"propensity={data.propensity[odd][0]} in {int(odd.sum())} rows: "
-                "expected values in (0, 1]"
-            )
         if self.examination is not None or (len(data) and logged.all()):
             self.examination_ = self.examination or Examination(np.ones(1), 0, "logged")
         else:
-            known = data.position > 0
-            self.examination_ = from_pairs(
-                data.position[known], data.label[known], data.pair[known]
-            )
+            self.examination_ = from_pairs(data.position, data.label, data.pair)
         self._remember(data)
         return self
 

@@ -14,17 +14,8 @@ DEEPEST = 500
 
 
 def human_mass(data: ImportanceData) -> Array:
-    """(n,) float64 in [0, 1], how much of each row is a person's; ones where unknown.
-
-    Raises:
-        DataError: `human` outside [0, 1].
-    """
-    if data.human is None:
-        return np.ones(len(data))
-    odd = ~((data.human >= 0) & (data.human <= 1))
-    if odd.any():
-        raise DataError(f"human={data.human[odd][0]}: expected a probability in [0, 1]")
-    return data.human.astype(np.float64)
+    """(n,) float64 in [0, 1], how much of each row is a person's; ones where unknown."""
+    return np.ones(len(data)) if data.human is None else data.human.astype(np.float64)
 
 
 def positioned(data: ImportanceData, minimum_clicks: int) -> ImportanceData:

@@ -57,6 +57,7 @@ def importance_data(
         protected=_category(columns, settings.protected_column, "protected_column"),
         domain=_domain(columns, settings, latest),
         relevance=features[:, 0] if features.shape[1] else None,
+        spoken=columns.get(f.SPOKEN),
         randomised=None if randomised is None else randomised != 0,
     )
 

@@ -10,7 +10,6 @@ import numpy as np
 from heft import features as f
 from heft.importance.fitting import FittedTask
 from heft.importance.gather import FEATURES, Block, load_block
-from heft.importance.passes import Passes
 from heft.importance.ranks import Ranks
 from heft.importance.rows import importance_data
 from heft.importance.sample import Sample
@@ -24,6 +23,7 @@ from heft.importance.totals import (
     clips,
     normaliser,
 )
+from heft.passes import Passes
 
 __all__ = [
     "Scored", "TaskColumns", "WeightFacts", "WeightedBlock", "score_blocks", "weigh_blocks",

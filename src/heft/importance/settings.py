@@ -46,6 +46,8 @@ class ImportanceSettings(Settings):
             score without using it.
         estimators: settings by estimator name.
         mode, clip, minimum_ess: see `combine`.
+        attention_pairs: query and title pairs that BERT reads for `attention`, by
+            impressions; of others its score is predicted from the cosine.
         fit_rows: estimators learn from at most so many rows, whole requests of
             them; all rows are scored. `tune` and `harvest` likewise.
         reference: the split that serves estimators in need of clean samples.
@@ -77,6 +79,7 @@ class ImportanceSettings(Settings):
     mode: Mode = "pair"
     clip: float = Field(5.0, ge=1)
     minimum_ess: float = Field(0.1, ge=0, le=1)
+    attention_pairs: int = Field(50_000, ge=1)
     fit_rows: int = Field(1_000_000, ge=1)
     reference: Literal["auto", "harvest", "tune", "none"] = "auto"
     reference_rows: int = Field(20_000, ge=1)
@@ -103,6 +106,12 @@ class ImportanceSettings(Settings):
         # A name that a config gives in one of them is not also the other's default.
         given = "value" if "value" in self.model_fields_set else "quality"
         return {**self.quality, **self.value, **getattr(self, given)}
+
+    def asks_for(self, name: str) -> bool:
+        """Whether the estimator gives a score, by itself or as a member of `ensemble`."""
+        members = self.estimators.get("ensemble", {}).get("members", ())
+        inside = "ensemble" in self.exponents and name in [m.removeprefix("-") for m in members]
+        return inside or name in self.exponents
 
     def create(self, name: str, **offered: Any) -> Any:
         """An unfitted estimator, with its settings and what it takes of `offered`.

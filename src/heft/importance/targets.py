@@ -17,17 +17,11 @@ def targets_of(data: ImportanceData, pairs: Array | None = None) -> Targets:
     """(y, 1 − y) and `observed`; or the pairs, of which nothing is hidden.
 
     Raises:
-        DataError: pairs of another shape or not finite, `observed` outside (0, 1].
+        DataError: pairs of another shape or not finite.
     """
     if pairs is None:
-        label, observed = data.label.astype(np.float32), data.observation()
-        odd = ~((observed > 0) & (observed <= 1))
-        if odd.any():
-            raise DataError(
-                f"observed={observed[odd][0]}: expected a probability in (0, 1]; raise zeros to a "
-                "least value first"
-            )
-        return Targets(label, 1 - label, observed)
+        label = data.label.astype(np.float32)
+        return Targets(label, 1 - label, data.observation())
     if np.shape(pairs) != (len(data), 2):
         raise DataError(f"pairs has the shape {np.shape(pairs)}: expected ({len(data)}, 2)")
     if not np.isfinite(pairs).all():

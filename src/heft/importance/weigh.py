@@ -186,16 +186,22 @@ def _named_source(
 
 def _logged(train: ImportanceData) -> Examination:
     """The mean logged propensity by position, relative to the first: for reports and serving."""
+    if not len(train):
+        raise DataError("propensity: logged received 0 rows: expected impressions")
     missing = int((~np.isfinite(train.propensity)).sum())
     if missing:
         raise DataError(
             f"propensity: logged needs one in every row, received {missing} rows without; "
             "map the column, or use propensity: estimated"
         )
-    position = np.minimum(train.position, 500)
+    clicks = int(train.label.sum())
+    position = np.clip(train.position, 0, 500)
     total = np.bincount(position, weights=train.propensity)[1:]
     shown = np.bincount(position)[1:]
+    if not shown.any():
+        # No position is known: what is served has none either.
+        return Examination(np.array([float(np.mean(train.propensity))]), clicks, "logged")
     # Not relative to position 1: the weights take the logged propensities as they are.
     known = np.flatnonzero(shown)
     mean = np.interp(np.arange(len(shown)), known, total[known] / shown[known])
-    return Examination(np.clip(mean, 1e-3, 1.0), int(train.label.sum()), "logged")
+    return Examination(np.clip(mean, 1e-3, 1.0), clicks, "logged")

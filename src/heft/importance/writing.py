@@ -11,11 +11,11 @@ from heft import features as f
 from heft.examples import Feature, write_columns
 from heft.importance.fitting import Debias
 from heft.importance.gather import FEATURES, Block, Shard, load_block, shard_blocks
-from heft.importance.passes import Passes
 from heft.importance.rows import importance_data
 from heft.importance.scoring import Scored, TaskColumns, WeightedBlock
 from heft.importance.settings import ImportanceSettings
 from heft.importance.summary import Extreme, extremes, histogram, merge_extremes, sample_facts
+from heft.passes import Passes
 
 __all__ = ["Part", "Written", "parts_of", "publish", "write_train", "write_tune"]
 

@@ -119,12 +119,23 @@ class Sample(_Fact):
     reason: str | None = Field(None, description="a sentence; made from the facts if absent")
 
 
+class PairsRead(_Fact):
+    """Query and title pairs that BERT read, now or in an earlier run, of all `pairs`."""
+
+    pairs: int
+    read: int
+    reused: int
+    impressions: int
+    impressions_read: int
+
+
 class Importance(_Fact):
     """What the weights are made of. `samples` has `heaviest` and `lightest`."""
 
     tasks: dict[str, TaskImportance] = {}
     examination: Examination | None = None
     clicks: ClickLines | None = None
+    attention: PairsRead | None = None
     samples: dict[str, list[Sample]] = {}
 
 

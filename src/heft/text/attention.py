@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from heft.errors import ConfigError, DataError
+from heft.errors import ConfigError, DataError, EncoderError
 from heft.text.encoder import TextEncoder
 
 __all__ = ["Attended", "PairAttention", "PairExplanation"]
@@ -74,11 +74,20 @@ class PairAttention:
 
     Cost: one pass of BERT for each distinct pair, about a hundred a second on one
     core. Memory: batch_tokens · heads · longest pair, a few times.
+
+    Raises:
+        ConfigError: batch_tokens < 1.
+        EncoderError: the encoder's layers do not show their attention.
     """
 
     def __init__(self, encoder: TextEncoder, batch_tokens: int = 2048) -> None:
         if batch_tokens < 1:
             raise ConfigError(f"batch_tokens={batch_tokens}: expected at least 1")
+        if not hasattr(encoder.backbone, "transformer_layers"):
+            raise EncoderError(
+                f"encoder={type(encoder.backbone).__name__} does not show the attention of its "
+                "layers: expected KerasHub's BertBackbone, as load_encoder gives"
+            )
         self.encoder, self.batch_tokens = encoder, batch_tokens
         self._positions = int(encoder.backbone.max_sequence_length)
         # Traced once for every shape.

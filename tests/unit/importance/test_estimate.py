@@ -22,13 +22,13 @@ from heft.importance import (
 )
 from heft.importance.estimate import SUMMARY_FILE, estimate_importance
 from heft.importance.gather import proxy_features
-from heft.importance.passes import MakePipeline, local_pipeline
 from heft.importance.weigh import (
     TaskWeights,
     estimate_examination,
     importance_data,
     weigh_task,
 )
+from heft.passes import MakePipeline, local_pipeline
 from heft.text.table import TextTable
 from tests.unit.model.conftest import random_table
 

@@ -43,7 +43,7 @@ def test_examination_comes_from_the_source_that_is_named(name: str, source: str)
     ("name", "message"),
     [
         ("shuffled_pages", "^examination: shuffled_pages needs a harvest split"),
-        ("pairs", "^0 clicks on query-item pairs"),
+        ("pairs", "^0 of 6000 rows have a position"),
         ("regression_em", "^0 of 6000 rows have a position"),
         ("dual_learning", "^0 of 6000 rows have a position"),
     ],

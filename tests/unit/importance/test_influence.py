@@ -237,7 +237,7 @@ def test_what_cannot_be_used_is_named():
         Influence(reference=small(width=4)).fit(data)
     with pytest.raises(DataError, match="all 240 rows are in one fold of groups"):
         Influence().fit(replace(data, group=np.zeros(240, np.int64)))
-    with pytest.raises(DataError, match="observed=0.0: expected a probability"):
+    with pytest.raises(DataError, match="observed=0.0 in 240 rows: expected a probability"):
         SelfInfluence().fit(data.with_observed(np.zeros(240)))
     sliced = replace(data, slice=np.arange(240) % 2)
     with pytest.raises(DataError, match="influence needs the column 'slice'"):

@@ -1,5 +1,7 @@
 """The debias pair says what the click would have said, had the item been examined."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -93,12 +95,9 @@ def test_a_logged_propensity_is_taken_before_the_curve():
 @pytest.mark.parametrize("bad", [0.0, -0.1, 1.5])
 def test_a_propensity_that_is_none_is_refused(bad):
     data = _log(3, 0.5, seed=0)
-    data = ImportanceData(
-        data.features, data.label, data.group, data.position,
-        np.array([0.5, bad, 0.5], np.float32), data.pair,
-    )  # fmt: skip
+    logged = np.array([0.5, bad, 0.5], np.float32)
     with pytest.raises(DataError, match=r"in 1 rows: expected values in \(0, 1\]"):
-        InversePropensity(THETA).fit(data)
+        replace(data, propensity=logged)
 
 
 def test_settings_out_of_range_and_scoring_before_fit():

@@ -242,7 +242,7 @@ def test_what_the_proxy_refuses(data):
     proxy = OutOfFoldProxy()
     with pytest.raises(DataError, match="received 0 rows"):
         proxy.fit(data.take(np.arange(0)))
-    with pytest.raises(DataError, match=r"observed=0.0: expected a probability in \(0, 1\]"):
+    with pytest.raises(DataError, match=r"observed=0.0 in 4000 rows: expected a prob"):
         proxy.fit(data.with_observed(np.zeros(len(data))))
     with pytest.raises(DataError, match=r"pairs has the shape \(3, 2\): expected \(4000, 2\)"):
         proxy.fit(data, np.ones((3, 2)))

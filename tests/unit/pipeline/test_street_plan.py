@@ -168,6 +168,28 @@ def test_a_search_runs_the_nodes_that_a_run_takes_from_the_cache(nodes: dict[str
     assert pipeline.pipeline_info.pipeline_name == "demo"
 
 
+def test_pairs_are_read_where_a_config_asks_for_attention(nodes: dict[str, Any]) -> None:
+    assert "PairReader" not in nodes
+    asked: dict[str, Any] = {"importance.value": {"attention": 0.5}}
+    reading = _nodes(asked)
+    assert list(reading).index("PairReader") < list(reading).index("ImportanceEstimator")
+    config = load(ROOT / "pipeline/configs/demo.yaml", overrides=asked)
+    street = create_pipeline(config, Places("/a", "/m.db", "/s"), "fingerprint")
+    inputs = {node.id: set(node.inputs) for node in street.components}
+    assert "readings" in inputs["ImportanceEstimator"]
+    assert "previous" in inputs["PairReader"]
+    inside = {
+        "importance.value": {"ensemble": 0.0},
+        "importance.estimators": {"ensemble": {"members": ["label_quality", "-attention"]}},
+    }
+    assert "PairReader" in _nodes(inside)
+    # An exponent is none of its business, and how many pairs are read is.
+    other = _nodes({"importance.value": {"attention": 0.7}})
+    assert _changed(reading, other) == {"ImportanceEstimator"}
+    more = _nodes(asked | {"importance.attention_pairs": 9})
+    assert _changed(reading, more) == {"PairReader", "ImportanceEstimator"}
+
+
 def test_training_never_reads_what_a_model_is_judged_on(nodes: dict[str, Any]) -> None:
     for name in ("Transform", "WeightedTrainer"):
         for view in ("natural", "shuffled", "graded"):

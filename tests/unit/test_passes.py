@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from heft.errors import DataError
-from heft.importance.passes import Passes
+from heft.passes import Passes
 
 
 def half(carried: int, element: int) -> int:
@@ -20,8 +20,8 @@ def half(carried: int, element: int) -> int:
 def test_results_come_in_order_with_a_line_on_the_way(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heft.importance.passes._SECONDS_BETWEEN_LINES", 0.0)
-    with caplog.at_level(logging.INFO, "heft.importance.passes"):
+    monkeypatch.setattr("heft.passes._SECONDS_BETWEEN_LINES", 0.0)
+    with caplog.at_level(logging.INFO, "heft.passes"):
         found = Passes(tmp_path).run("half", half, [8, 2, 6], [10, 20, 30], 100)
     assert found == [104, 101, 103]
     lines = [line for line in caplog.messages if line.startswith("half: ")]

@@ -1,0 +1,1 @@
+"""PairReader: query and title read together by BERT."""
