@@ -12,8 +12,9 @@ both. The target's model is judged on human grades of queries that no log contai
     ratio          the same, source samples weighed by `domain_ratio`
     ratio_both     the impressions of both, the source's weighed by `domain_ratio`
 
-Each with shares of the target's impressions, whole pages of them. The last line is one JSON
-object.
+Each with shares of the target's impressions, whole pages of them. Where those are too few to
+tell how examination falls with position, every arm takes the source's click model for them. The
+last line is one JSON object.
 """
 
 import argparse
@@ -30,10 +31,10 @@ from benchmarks.importance.recovery import simulation_settings
 from benchmarks.model import rows
 from heft import features as f
 from heft.console import quiet
-from heft.errors import HeftError
+from heft.errors import DataError, HeftError
 from heft.evaluation.grouped import ndcg_at_k
 from heft.evaluation.metrics import Auc, err_gain
-from heft.importance import DomainRatio, ImportanceData
+from heft.importance import ClickModel, DomainRatio, ImportanceData
 from heft.model.settings import ModelSettings
 from heft.model.training import Trained
 from heft.model.warm_start import Lineage, WarmStart, warm_start
@@ -76,8 +77,10 @@ def _options() -> argparse.Namespace:
 
 def _seed(seed: int, options: argparse.Namespace) -> dict[str, list[float]]:
     """Metrics by arm and share."""
-    _, source, source_pairs = _shop(options.source, options.source_sessions, seed)
-    shop, target, _ = _shop(options.target, options.target_sessions, seed)
+    from_source, source = _shop(options.source, options.source_sessions, seed)
+    arms = Arms(source, from_source, seed)
+    source_pairs, examination = rows.heft_pairs(source, arms), arms.model_no_shuffle
+    shop, target = _shop(options.target, options.target_sessions, seed)
     together = _in_one_table(source, target)
     source = replace(source, table=together.table)
     settings = ModelSettings(seed=seed)
@@ -87,7 +90,7 @@ def _seed(seed: int, options: argparse.Namespace) -> dict[str, list[float]]:
     for share in options.shares:
         pages = _pages(target.data, share, seed)
         some, alone = rows.part(together, pages), rows.part(target, pages)
-        pairs = rows.heft_pairs(some, Arms(some, shop, seed))
+        pairs = _weights(some, shop, seed, examination)
         ratio = _ratio(source, some, seed)
         weighed = {task: pair * ratio[:, None] for task, pair in source_pairs.items()}
         likely = rows.trained(source, weighed, settings)
@@ -104,14 +107,23 @@ def _seed(seed: int, options: argparse.Namespace) -> dict[str, list[float]]:
     return found
 
 
-def _shop(name: str, sessions: int, seed: int) -> tuple[SimulationSettings, ClickLog, Pairs]:
-    """A shop, its log, and the weight pairs of it."""
+def _shop(name: str, sessions: int, seed: int) -> tuple[SimulationSettings, ClickLog]:
+    """A shop and its log."""
     asked = argparse.Namespace(
         data=name, sessions=sessions, eta=1.0, bots=0.05, noise=0.0, shuffled=0.02, popularity=0.0
     )
     settings = simulation_settings(asked).model_copy(update={"seed": seed})
-    log = make_log(settings)
-    return settings, log, rows.heft_pairs(log, Arms(log, settings, seed))
+    return settings, make_log(settings)
+
+
+def _weights(log: ClickLog, shop: SimulationSettings, seed: int, examination: ClickModel) -> Pairs:
+    """Weight pairs; a log too small to tell how people look borrows the source's click model."""
+    arms = Arms(log, shop, seed)
+    try:
+        _ = arms.model_no_shuffle
+    except DataError:
+        arms.__dict__["model_no_shuffle"] = examination
+    return rows.heft_pairs(log, arms)
 
 
 def _in_one_table(source: ClickLog, target: ClickLog) -> ClickLog:
