@@ -73,23 +73,32 @@ class ServedModel(tf.Module):
         columns = self.transform(_as_raw(columns, self.raw_spec))
         inputs = {
             "query_vector": self._vectors(query, columns[f.QUERY_ID], self.queries),
-            "title_vector": self._vectors(title, columns[f.TITLE_ID], self.titles),
             "dense": tf.stack([columns[name] for name in self.sizes.dense], axis=1),
         }
         inputs |= {name: columns[name] for name in (*self.sizes.categorical, *self.sizes.vectors)}
         if self.sizes.history:
-            inputs |= self._history(history, columns[f.HISTORY_IDS])
+            inputs |= self._titles(title, columns[f.TITLE_ID], history, columns[f.HISTORY_IDS])
+        else:
+            inputs["title_vector"] = self._vectors(title, columns[f.TITLE_ID], self.titles)
         return self.rates.tensors(self.core(inputs, training=False), position)
 
-    def _history(self, titles: tf.Tensor, ids: tf.Tensor) -> Tensors:
-        """Vectors and mask of clicked titles (batch, clicks); "" is padding."""
-        flat, clicked = tf.reshape(titles, [-1]), titles != ""
+    def _titles(
+        self, title: tf.Tensor, title_id: tf.Tensor, history: tf.Tensor, history_ids: tf.Tensor
+    ) -> Tensors:
+        """Vectors of candidates and of clicked titles (batch, clicks), of which "" is padding.
+
+        They are looked up together, so that BERT is in the graph no more often, and runs once.
+        """
+        clicked = history != ""
         # Padding stands for any row of the table, so that it is not encoded.
-        known = tf.where(clicked, ids, tf.maximum(ids, 0))
-        vectors = self._vectors(flat, tf.reshape(known, [-1]), self.titles)
-        shape = [-1, self.sizes.history, self.titles.dim]
+        known = tf.where(clicked, history_ids, tf.maximum(history_ids, 0))
+        texts = tf.concat([title[:, None], history], axis=1)
+        ids = tf.concat([title_id[:, None], known], axis=1)
+        vectors = self._vectors(tf.reshape(texts, [-1]), tf.reshape(ids, [-1]), self.titles)
+        vectors = tf.reshape(vectors, [-1, 1 + self.sizes.history, self.titles.dim])
         return {
-            "history_vectors": tf.reshape(vectors, shape),
+            "title_vector": vectors[:, 0],
+            "history_vectors": vectors[:, 1:],
             "history_mask": tf.cast(clicked, tf.float32),
         }
 
