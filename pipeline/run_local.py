@@ -1,8 +1,10 @@
 """A run on this machine: LocalDagRunner, SQLite metadata, progress node by node."""
 
 import datetime
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
@@ -35,6 +37,10 @@ class StreetRunner(local_dag_runner.LocalDagRunner):
         self, pipeline: pipeline_pb2.Pipeline, run_options: RunOptions | None = None
     ) -> None:
         """Runs every node in order; a node that fails ends the run with its error."""
+        with _own_arguments():
+            self._run(pipeline)
+
+    def _run(self, pipeline: pipeline_pb2.Pipeline) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat()
         runtime_parameter_utils.substitute_runtime_parameter(pipeline, {_RUN_ID: now})
         deployment = runner_utils.extract_local_deployment_config(pipeline)
@@ -56,6 +62,17 @@ class StreetRunner(local_dag_runner.LocalDagRunner):
             ).launch()
             seconds = time.monotonic() - started
             self._on_done(_node_done(connection, node.node_info.id, info, seconds))
+
+
+@contextmanager
+def _own_arguments() -> Iterator[None]:
+    """No command line, which TFX would hand to Beam's flags: there `-v` wants a number."""
+    arguments = sys.argv
+    sys.argv = arguments[:1]
+    try:
+        yield
+    finally:
+        sys.argv = arguments
 
 
 def _node_done(connection: Any, node: str, info: Any, seconds: float) -> NodeDone:
