@@ -66,6 +66,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", default="home_depot")
     parser.add_argument("--days", type=int, default=5)
     parser.add_argument("--sessions", type=int, default=2_000, help="of one day")
+    parser.add_argument(
+        "--warm-rate", type=float, default=ModelSettings().learning_rate,
+        help="learning rate of days that go on from another",
+    )  # fmt: skip
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103, 104, 105])
     return parser.parse_args()
 
@@ -108,7 +112,8 @@ def _seed(seed: int, options: argparse.Namespace) -> Array:
     for number in range(options.days):
         day = _day(log, when == number, shop, seed)
         tomorrow = rows.part(log, when == number + 1)
-        warm, rates = _train(day, settings, yesterday)
+        rate = {"learning_rate": options.warm_rate} if number else {}
+        warm, rates = _train(day, settings.model_copy(update=rate), yesterday)
         yesterday = WarmStart(day.lineage, _weights(warm.core), f"day {number + 1}")
         # On the first day there is nothing to go on from: both are the same.
         models = [(warm, rates), _train(day, settings, None) if number else (warm, rates)]
