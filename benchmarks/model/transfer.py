@@ -19,7 +19,6 @@ last line is one JSON object.
 
 import argparse
 import json
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -29,9 +28,9 @@ from benchmarks.importance.arms import Arms
 from benchmarks.importance.clicks import ClickLog, make_log
 from benchmarks.importance.recovery import simulation_settings
 from benchmarks.model import rows
+from benchmarks.seeds import each_seed
 from heft import features as f
-from heft.console import quiet
-from heft.errors import DataError, HeftError
+from heft.errors import DataError
 from heft.evaluation.grouped import ndcg_at_k
 from heft.evaluation.metrics import Auc, err_gain
 from heft.importance import ClickModel, DomainRatio, ImportanceData
@@ -51,15 +50,7 @@ Pairs = dict[str, Array]
 def main() -> None:
     """Runs every seed and prints a table and the figures."""
     options = _options()
-    quiet()
-    found: list[dict] = []
-    began = time.monotonic()
-    try:
-        for seed in options.seeds:
-            found.append(_seed(seed, options))
-            print(f"seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
-    except HeftError as error:
-        raise SystemExit(f"error: {error}") from error
+    found = each_seed(options.seeds, lambda seed: _seed(seed, options))
     _print(found, options)
 
 

@@ -1,6 +1,6 @@
 """Trainings as runs of an experiment tracker, for those who compare many; TensorBoard needs none.
 
-`wandb` is no dependency of Heft. It reads its key and its server from the environment by itself.
+`wandb` is an extra of Heft. It reads its key and its server from the environment by itself.
 """
 
 import importlib

@@ -14,6 +14,7 @@ from heft import features as f
 from heft.examples import write_columns
 from heft.importance.estimate import SUMMARY_FILE
 from heft.model.calibration import Calibration
+from heft.model.export import ServedModel, export
 from heft.model.materials import TrainingRun, input_sizes
 from heft.model.rates import Rates
 from heft.model.run import train_and_export
@@ -128,7 +129,12 @@ def test_the_student_is_served_and_its_teacher_handed_on(
     inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exported = []
-    monkeypatch.setattr("heft.model.run.export", lambda served, *_: exported.append(served))
+
+    def and_kept(served: ServedModel, *rest: Any) -> None:
+        exported.append(served)
+        export(served, *rest)
+
+    monkeypatch.setattr("heft.model.run.export", and_kept)
     student = {"hidden": [4], "share": 1.0}
     run(inputs, tmp_path, student=student, compression={"network": "float16"})
     [served] = exported
@@ -140,6 +146,13 @@ def test_the_student_is_served_and_its_teacher_handed_on(
     assert found["settings"] == {"table": "none", "network": "float16", "student": student}
     assert found["table_bytes"][0] == found["table_bytes"][1]
     assert set(facts(tmp_path, "history.json")) == {"weighted", "weighted_student"}
+    # What was written answers as the student does, not as its teacher.
+    strings = (f.QUERY, f.TITLE, *SETTINGS.categorical)
+    raw = {name: tf.constant([row[name] for row in ROWS], tf.string) for name in strings}
+    raw[f.PRICE] = tf.constant([row[f.PRICE] for row in ROWS], tf.float32)
+    answers = Reloaded(tmp_path / "model").columns(ROWS)[f.CTR]
+    np.testing.assert_allclose(answers, served.predict(raw)[f.CTR].numpy(), atol=1e-5)
+    assert np.ptp(answers) > 1e-3
 
 
 def _by_hand(base: dict[str, list[np.ndarray]], inputs: Path, folder: Path) -> np.ndarray:
@@ -176,10 +189,7 @@ def _stock_ops(path: Path) -> None:
     assert {op for op in ops if not hasattr(tf.raw_ops, op)} <= TEXT_OPS
 
 
-def test_a_private_run_says_what_it_spent(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("heft.model.run.export", lambda served, settings, path: None)
+def test_a_private_run_says_what_it_spent(inputs: Path, tmp_path: Path) -> None:
     run(inputs, tmp_path, control=True, privacy={"noise_multiplier": 2.0, "delta": 1e-4})
     said, history = facts(tmp_path, "privacy.json"), facts(tmp_path, "history.json")
     assert set(said) == {"weighted", "control", "all_models"}

@@ -1,6 +1,5 @@
 """What Weights & Biases is told: a stand-in on sys.path writes down every call."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -118,7 +117,6 @@ def test_a_project_has_a_name() -> None:
         ModelSettings(tracking={"wandb": {"project": ""}})
 
 
-@pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is an extra")
 def test_the_real_package_writes_an_offline_run(tmp_path: Path) -> None:
     code = (
         "from heft.model.settings import ModelSettings; from heft.model.tracking import tracked\n"
