@@ -3,7 +3,7 @@
 from tfx.types.artifact import Artifact, Property, PropertyType
 
 __all__ = [
-    "PairReadings", "Quarantine", "Report", "SampleImportance", "TextEmbeddings",
+    "FeatureRankings", "PairReadings", "Quarantine", "Report", "SampleImportance", "TextEmbeddings",
     "WeightingVerdict",
 ]  # fmt: skip
 
@@ -30,6 +30,13 @@ class PairReadings(Artifact):
 
     TYPE_NAME = "HeftPairReadings"
     PROPERTIES = {"pairs": Property(type=PropertyType.INT)}
+
+
+class FeatureRankings(Artifact):
+    """Features by what they have to do with the labels; see `heft.selection`."""
+
+    TYPE_NAME = "HeftFeatureRankings"
+    PROPERTIES = {"features": Property(type=PropertyType.INT)}
 
 
 class SampleImportance(Artifact):

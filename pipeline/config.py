@@ -13,6 +13,7 @@ from heft.features import HISTORY, Role, logged_columns
 from heft.importance.settings import ImportanceSettings
 from heft.logs.settings import LogsSettings
 from heft.model.settings import ModelSettings
+from heft.selection.settings import RankingSettings
 from heft.serving_check import ServingCheckSettings
 from heft.settings import Settings
 from heft.simulate.settings import SimulationSettings
@@ -23,7 +24,7 @@ from heft.tuning.settings import TuneSettings
 __all__ = ["PipelineConfig", "Thresholds", "load"]
 
 _NOT_SET = object()
-_SEEDED = ("simulate", "importance", "model", "tune")
+_SEEDED = ("simulate", "importance", "ranking", "model", "tune")
 _LISTED_UNDER = {Role.CATEGORICAL: "categorical", Role.NUMERIC: "numeric", Role.VECTOR: "vectors"}
 
 
@@ -64,6 +65,7 @@ class PipelineConfig(Settings):
     transform: TransformSettings = TransformSettings()
     text: TextSettings = TextSettings()
     importance: ImportanceSettings = ImportanceSettings()
+    ranking: RankingSettings = RankingSettings()
     model: ModelSettings = ModelSettings()
     tune: TuneSettings = TuneSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

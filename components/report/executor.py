@@ -11,6 +11,8 @@ from tfx.types.artifact import Artifact
 
 from heft.report.collect import Sources, write_report
 
+_FOLDERS = ("quarantine", "embeddings", "importance", "ranking")
+
 
 class Executor(BaseExecutor):
     """See `ReportGen`."""
@@ -26,7 +28,7 @@ class Executor(BaseExecutor):
         pushed = given["pushed_model"]
         blessed = evaluator.ARTIFACT_PROPERTY_BLESSED_KEY
         sources = Sources(
-            **{name: given[name].uri for name in ("quarantine", "embeddings", "importance")},
+            **{name: given[name].uri for name in _FOLDERS},
             model_run=given["model_run"].uri,
             evaluation=given["evaluation"].uri,
             verdict=given["verdict"].uri,

@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,14 @@ __all__ = [
     "COMPRESSION_FILE",
     "HISTORY_FILE",
     "PRIVACY_FILE",
+    "SELECTION_FILE",
     "calibrated",
     "train_and_export",
 ]
 
 HISTORY_FILE, CALIBRATION_FILE = "history.json", "calibration.json"
 COMPRESSION_FILE, PRIVACY_FILE = "compression.json", "privacy.json"
+SELECTION_FILE = "selection.json"
 
 Facts = dict[str, dict[str, Any]]
 
@@ -54,7 +56,7 @@ def train_and_export(
     Raises:
         TrainingError: no clicks to learn from, or the loss is not finite.
     """
-    made = Materials.of(run, transform_settings, settings.history)
+    made = Materials.of(run, transform_settings, settings.history, settings.selection)
     encoder = load_encoder(made.table.settings)
     layer = made.transform.transform_features_layer()
     spec = made.transform.raw_feature_spec()
@@ -85,6 +87,8 @@ def train_and_export(
             save_base(trained.core, made.lineage, Path(run.model_dir) / WARM_START_DIR / name)
             if trained.privacy is not None:
                 _write(Path(path) / EXTRAS_DIR, PRIVACY_FILE, trained.privacy)
+    if made.selection is not None:
+        facts[SELECTION_FILE] = asdict(made.selection)
     if facts[PRIVACY_FILE]:
         facts[PRIVACY_FILE] = together(facts[PRIVACY_FILE])
     for file, content in facts.items():

@@ -1,7 +1,7 @@
 """A run's facts, gathered from what its nodes wrote."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,10 @@ from tensorflow_model_analysis.api import model_eval_lib
 
 from heft.evaluation.judging import VERDICT_FILE
 from heft.importance.estimate import SUMMARY_FILE
-from heft.model.run import HISTORY_FILE
+from heft.model.run import HISTORY_FILE, SELECTION_FILE
 from heft.report.page import render
+from heft.selection.map import TitleMap
+from heft.selection.ranking import EMBEDDING, FeatureRanking
 from heft.text.table import TextTable
 
 __all__ = ["FACTS_FILE", "PAGE_FILE", "Sources", "collect", "write_report"]
@@ -18,6 +20,7 @@ __all__ = ["FACTS_FILE", "PAGE_FILE", "Sources", "collect", "write_report"]
 FACTS_FILE = "facts.json"
 PAGE_FILE = "index.html"
 INGEST_FILE = "summary.json"
+_DIMENSIONS = 12
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Sources:
     quarantine: str
     embeddings: str
     importance: str
+    ranking: str
     model_run: str
     evaluation: str
     verdict: str
@@ -62,6 +66,7 @@ def collect(sources: Sources) -> dict[str, Any]:
         **_ingested(_json(sources.quarantine, INGEST_FILE)),
         "distinct_texts": {"queries": len(table.queries), "titles": len(table.titles)},
         "importance": _importance(_json(sources.importance, SUMMARY_FILE), table),
+        "ranking": _ranking(sources),
         "training": _json(sources.model_run, HISTORY_FILE),
         "comparison": comparison,
         "blessed": sources.blessed and sources.serving_blessed,
@@ -102,6 +107,29 @@ def _importance(summary: dict[str, Any], table: TextTable) -> dict[str, Any]:
             sample["query"] = _text(table.query_texts, sample.pop("query_id"))
             sample["title"] = _text(table.title_texts, sample.pop("title_id"))
     return summary
+
+
+def _ranking(sources: Sources) -> dict[str, Any]:
+    """All that the model may see, and of the dimensions of the embeddings the best."""
+    ranking = FeatureRanking.load(sources.ranking)
+    dimensions = [x for x in ranking.features if x.kind == EMBEDDING]
+    shown = {x.name for x in dimensions[:_DIMENSIONS]}
+    features = [
+        {"name": x.name, "kind": x.kind, "measures": x.measures}
+        for x in ranking.features
+        if x.kind != EMBEDDING or x.name in shown
+    ]
+    chosen = Path(sources.model_run) / SELECTION_FILE
+    drawn = TitleMap.load(sources.ranking)
+    return {
+        "rows": ranking.rows,
+        "of": ranking.of,
+        "weighted": ranking.settings.weighted,
+        "dimensions": len(dimensions),
+        "features": features,
+        "kept": json.loads(chosen.read_text())["kept"] if chosen.is_file() else None,
+        "map": asdict(drawn) if drawn else None,
+    }
 
 
 def _text(vocabulary: list[bytes], index: int) -> str | None:
