@@ -4,6 +4,7 @@ from tfx.types.artifact import Artifact, Property, PropertyType
 
 __all__ = [
     "FeatureRankings", "PairReadings", "Quarantine", "Report", "SampleImportance", "TextEmbeddings",
+    "TextEncoderFolder",
     "WeightingVerdict",
 ]  # fmt: skip
 
@@ -22,6 +23,16 @@ class TextEmbeddings(Artifact):
     PROPERTIES = {
         "texts": Property(type=PropertyType.INT),
         "encoder": Property(type=PropertyType.STRING),
+    }
+
+
+class TextEncoderFolder(Artifact):
+    """A fine-tuned checkpoint in `encoder/`; see `heft.text.finetune`."""
+
+    TYPE_NAME = "HeftTextEncoder"
+    PROPERTIES = {
+        "parent": Property(type=PropertyType.STRING),
+        "steps": Property(type=PropertyType.INT),
     }
 
 

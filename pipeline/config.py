@@ -102,6 +102,16 @@ class PipelineConfig(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _encoder_stays_where_weights_are_handed_on(self) -> Self:
+        if self.text.finetune and (self.model.warm_start or self.model.base_model is not None):
+            raise ValueError(
+                "text.finetune with model.warm_start or model.base_model: the weights are for the "
+                "vectors of another encoder; fine-tune once with `heft finetune`, name the folder "
+                "as text.encoder, and go on from there"
+            )
+        return self
+
     @property
     def widths(self) -> dict[str, int]:
         """How many values a row has of each column that is a list."""
@@ -141,6 +151,9 @@ def load(
     for section in _SEEDED:
         if isinstance(raw.get(section), dict) or (section != "simulate" and section not in raw):
             raw[section] = {"seed": raw.get("seed", 0), **raw.get(section, {})}
+    text = raw.get("text")
+    if isinstance(text, dict) and isinstance(text.get("finetune"), dict):
+        text["finetune"] = {"seed": raw.get("seed", 0), **text["finetune"]}
     try:
         return PipelineConfig.model_validate(raw)
     except ValidationError as error:

@@ -6,13 +6,16 @@ from tfx.proto import transform_pb2
 from tfx.types import Channel
 
 from components.feature_ranker.component import FeatureRanker
+from components.fine_tuner.component import FineTuner
+from components.importance_estimator.component import ImportanceEstimator
 from components.log_transform.component import LogTransform
+from components.text_embedder.component import TextEmbedder
 from heft import features as f
 from pipeline.config import PipelineConfig
 from pipeline.digest import source_digest
 from pipeline.places import Places
 
-__all__ = ["ranker", "schema_node", "transform_node"]
+__all__ = ["fine_tuning", "ranker", "schema_node", "transform_node"]
 
 
 def schema_node(places: Places, statistics: BaseNode) -> BaseNode:
@@ -41,6 +44,34 @@ def transform_node(config: PipelineConfig, examples: Channel, schema: Channel) -
         },
         disable_statistics=True,
     ).with_id("Transform")
+
+
+def fine_tuning(config: PipelineConfig, transform: BaseNode) -> list[BaseNode]:
+    """The nodes that end in FineTuner.
+
+    Where clicks count by their weights, these have to be known first: they are those of the
+    parent's embeddings, without scores of quality and value, which are of no use here.
+    """
+    assert config.text.finetune is not None
+    graph, examples = (transform.outputs[n] for n in ("transform_graph", "transformed_examples"))
+    before: list[BaseNode] = []
+    if config.text.finetune.weighted:
+        embedder = TextEmbedder(
+            transform_graph=graph,
+            examples=examples,
+            settings=config.text.model_copy(update={"finetune": None}),
+            source_digest=source_digest("components.text_embedder.executor"),
+        ).with_id("ParentEmbedder")
+        weigher = ImportanceEstimator(
+            examples,
+            graph,
+            embedder.outputs["embeddings"],
+            config.importance.model_copy(update={"quality": {}, "value": {}}),
+            source_digest("components.importance_estimator.executor"),
+        ).with_id("ParentImportance")
+        examples, before = weigher.outputs["weighted_examples"], [embedder, weigher]
+    tuner = FineTuner(graph, examples, config.text, source_digest("components.fine_tuner.executor"))
+    return [*before, tuner]
 
 
 def ranker(

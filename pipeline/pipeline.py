@@ -25,11 +25,11 @@ from pipeline.beam import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.digest import source_digest
 from pipeline.evaluation import eval_config
-from pipeline.nodes import ranker, schema_node, transform_node
+from pipeline.nodes import fine_tuning, ranker, schema_node, transform_node
 from pipeline.places import Places
 from pipeline.resolvers import BlessedBefore, LatestBefore
 
-__all__ = ["create_pipeline", "create_weighing_pipeline"]
+__all__ = ["create_finetuning_pipeline", "create_pipeline", "create_weighing_pipeline"]
 
 
 def create_pipeline(
@@ -115,6 +115,7 @@ def create_pipeline(
             embeddings=embedder.outputs["embeddings"],
             importance=weigher.outputs["importance"],
             ranking=ranking,
+            model=model,
             model_run=trainer.outputs["model_run"],
             evaluator_blessing=evaluator.outputs["blessing"],
             evaluation=evaluator.outputs["evaluation"],
@@ -143,6 +144,16 @@ def create_weighing_pipeline(
     return _pipeline(nodes, config, places)
 
 
+def create_finetuning_pipeline(
+    config: PipelineConfig, places: Places, input_fingerprint: str
+) -> Pipeline:
+    """The nodes up to FineTuner, each as in `create_pipeline`, whose cache they share."""
+    nodes: list[BaseNode] = []
+    _, transform = _transformed(_adder(nodes), config, places, input_fingerprint)
+    nodes += fine_tuning(config, transform)
+    return _pipeline(nodes, config, places)
+
+
 class _Street(NamedTuple):
     logs: BaseNode
     transform: BaseNode
@@ -150,9 +161,10 @@ class _Street(NamedTuple):
     weigher: BaseNode
 
 
-def _weigh(
+def _transformed(
     add: Callable[[BaseNode], BaseNode], config: PipelineConfig, places: Places, fingerprint: str
-) -> _Street:
+) -> tuple[BaseNode, BaseNode]:
+    """LogExampleGen and Transform, and what lies between them."""
     logs = add(LogExampleGen(config.logs, fingerprint, _digest("log_example_gen")))
     examples = logs.outputs["examples"]
     statistics = add(
@@ -178,13 +190,24 @@ def _weigh(
     )
     transform = add(transform_node(config, examples, schema.outputs["schema"]))
     transform.add_upstream_node(gate)
+    return logs, transform
+
+
+def _weigh(
+    add: Callable[[BaseNode], BaseNode], config: PipelineConfig, places: Places, fingerprint: str
+) -> _Street:
+    logs, transform = _transformed(add, config, places, fingerprint)
+    encoder = None
+    if config.text.finetune:
+        encoder = [add(node) for node in fine_tuning(config, transform)][-1].outputs["encoder"]
     graph = transform.outputs["transform_graph"]
     embedder = add(
         TextEmbedder(
             transform_graph=graph,
             examples=transform.outputs["transformed_examples"],
-            settings=config.text,
+            settings=config.text.model_copy(update={"finetune": None}),
             source_digest=_digest("text_embedder"),
+            encoder=encoder,
         )
     )
     transformed, embeddings = transform.outputs["transformed_examples"], embedder.outputs

@@ -28,6 +28,7 @@ class ReportGenSpec(ComponentSpec):
         "embeddings": ChannelParameter(type=TextEmbeddings),
         "importance": ChannelParameter(type=SampleImportance),
         "ranking": ChannelParameter(type=FeatureRankings),
+        "model": ChannelParameter(type=standard_artifacts.Model),
         "model_run": ChannelParameter(type=standard_artifacts.ModelRun),
         "evaluator_blessing": ChannelParameter(type=standard_artifacts.ModelBlessing),
         "evaluation": ChannelParameter(type=standard_artifacts.ModelEvaluation),

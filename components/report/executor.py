@@ -8,6 +8,7 @@ from tfx.components.pusher.executor import _PUSHED_DESTINATION_KEY, _PUSHED_KEY
 from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
+from tfx.utils import path_utils
 
 from heft.report.collect import Sources, write_report
 
@@ -29,6 +30,7 @@ class Executor(BaseExecutor):
         blessed = evaluator.ARTIFACT_PROPERTY_BLESSED_KEY
         sources = Sources(
             **{name: given[name].uri for name in _FOLDERS},
+            model=path_utils.serving_model_dir(given["model"].uri),
             model_run=given["model_run"].uri,
             evaluation=given["evaluation"].uri,
             verdict=given["verdict"].uri,

@@ -34,6 +34,7 @@ from heft.transform import TransformSettings
 __all__ = [
     "CALIBRATION_FILE",
     "COMPRESSION_FILE",
+    "ENCODER_FILE",
     "HISTORY_FILE",
     "PRIVACY_FILE",
     "SELECTION_FILE",
@@ -43,7 +44,7 @@ __all__ = [
 
 HISTORY_FILE, CALIBRATION_FILE = "history.json", "calibration.json"
 COMPRESSION_FILE, PRIVACY_FILE = "compression.json", "privacy.json"
-SELECTION_FILE = "selection.json"
+SELECTION_FILE, ENCODER_FILE = "selection.json", "encoder.json"
 
 Facts = dict[str, dict[str, Any]]
 
@@ -84,6 +85,7 @@ def train_and_export(
             whole = ServedModel(served.core, encoder, made.table, layer, spec, sizes, rates, kind)
             export(whole, transform_settings, path)
             # The pushed model carries both, since what follows it trains both.
+            _write(Path(path) / EXTRAS_DIR, ENCODER_FILE, _encoder_facts(made.table))
             save_base(trained.core, made.lineage, Path(run.model_dir) / WARM_START_DIR / name)
             if trained.privacy is not None:
                 _write(Path(path) / EXTRAS_DIR, PRIVACY_FILE, trained.privacy)
@@ -159,6 +161,11 @@ def calibrated(
         settings.calibration, logits, lines, targets[:, t.CLICK], targets[:, t.CONVERSION]
     )
     return replace(rates, calibration=fitted)
+
+
+def _encoder_facts(table: TextTable) -> dict[str, Any]:
+    """Whose vectors a model has learned from, for those who explain it."""
+    return {"text": table.settings.model_dump(mode="json"), "fingerprint": table.fingerprint}
 
 
 def _watch(run: TrainingRun, name: str, tracker: Tracker) -> Watch:

@@ -8,6 +8,7 @@ from typing import Any
 from tensorflow_model_analysis.api import model_eval_lib
 
 from heft.evaluation.judging import VERDICT_FILE
+from heft.explain import Word, explain_pairs
 from heft.importance.estimate import SUMMARY_FILE
 from heft.model.run import HISTORY_FILE, SELECTION_FILE
 from heft.report.page import render
@@ -31,6 +32,7 @@ class Sources:
     embeddings: str
     importance: str
     ranking: str
+    model: str
     model_run: str
     evaluation: str
     verdict: str
@@ -65,7 +67,7 @@ def collect(sources: Sources) -> dict[str, Any]:
     return {
         **_ingested(_json(sources.quarantine, INGEST_FILE)),
         "distinct_texts": {"queries": len(table.queries), "titles": len(table.titles)},
-        "importance": _importance(_json(sources.importance, SUMMARY_FILE), table),
+        "importance": _importance(_json(sources.importance, SUMMARY_FILE), table, sources.model),
         "ranking": _ranking(sources),
         "training": _json(sources.model_run, HISTORY_FILE),
         "comparison": comparison,
@@ -100,13 +102,30 @@ def _ingested(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _importance(summary: dict[str, Any], table: TextTable) -> dict[str, Any]:
-    """The summary with texts in place of their ids."""
+def _importance(summary: dict[str, Any], table: TextTable, model: str) -> dict[str, Any]:
+    """The summary with texts in place of their ids, and what the model makes of their words."""
+    whole = []
     for samples in summary["samples"].values():
         for sample in samples:
             sample["query"] = _text(table.query_texts, sample.pop("query_id"))
             sample["title"] = _text(table.title_texts, sample.pop("title_id"))
+            if sample["query"] is not None and sample["title"] is not None:
+                whole.append(sample)
+    if whole:
+        queries, titles = ([sample[side] for sample in whole] for side in ("query", "title"))
+        explained = explain_pairs(Path(model), queries, titles, {})
+        for sample, found in zip(whole, explained, strict=True):
+            sample["words"] = {
+                "query": [_word(word) for word in found.query_words],
+                "title": [_word(word) for word in found.title_words],
+            }
     return summary
+
+
+def _word(word: Word) -> dict[str, Any]:
+    return {
+        "text": word.text, "gradient": round(word.gradient, 5), "rollout": round(word.rollout, 4),
+    }  # fmt: skip
 
 
 def _ranking(sources: Sources) -> dict[str, Any]:

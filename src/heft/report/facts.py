@@ -105,6 +105,14 @@ class ClickLines(_Fact):
     source: str | None = None
 
 
+class SampleWord(_Fact):
+    """A word of a sample's text; see `heft.explain.Word`."""
+
+    text: str
+    gradient: float
+    rollout: float
+
+
 class Sample(_Fact):
     """One training sample, its weight pair and why it has it."""
 
@@ -117,6 +125,7 @@ class Sample(_Fact):
     negative_weight: float | None = None
     scores: dict[str, float | None] = {}
     reason: str | None = Field(None, description="a sentence; made from the facts if absent")
+    words: dict[str, list[SampleWord]] = Field({}, description="of `query` and `title`")
 
 
 class PairsRead(_Fact):

@@ -64,6 +64,7 @@ def _environment() -> Environment:
         "why": wording.why,
         "view_text": wording.VIEW_TEXT,
         "sample_reason": wording.sample_reason,
+        "shades": wording.shades,
     }
     return environment
 

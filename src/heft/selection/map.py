@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from heft import features as f
 from heft.selection.settings import RankingSettings
@@ -83,9 +84,11 @@ def draw_map(
     pairs = (f.positive_weight(f.CTR), f.negative_weight(f.CTR))
     weight = sum(np.abs(columns[name][known].astype(np.float64)) for name in pairs)
     importance = np.bincount(unit, weight, len(titles)) / rows
-    place = TSNE(
-        perplexity=min(settings.perplexity, (count - 1) / 3), init="pca", random_state=settings.seed
-    ).fit_transform(np.asarray(table.titles[titles[drawn]], np.float32))
+    vectors = np.asarray(table.titles[titles[drawn]], np.float32)
+    near = min(settings.perplexity, (count - 1) / 3)
+    # A step takes milliseconds; threads that wait for each other on busy cores take tenfold.
+    with threadpool_limits(1):
+        place = TSNE(perplexity=near, init="pca", random_state=settings.seed).fit_transform(vectors)
     values = [""] * count
     if category is not None:
         own = category[known][first][drawn]

@@ -146,8 +146,8 @@ class _Trainer:
         self._optimizer.build(self._weights)
         self.step = 0
         ids, flags = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, None], tf.bool)
-        self._update = tf.function(
-            self._update,
+        self._update: Callable[..., tf.Tensor] = tf.function(
+            self._descend,
             input_signature=[
                 ids,
                 ids,
@@ -180,7 +180,7 @@ class _Trainer:
         done = (self.step - warm) / max(total - warm, 1)
         return self._settings.learning_rate * 0.5 * (1 + float(np.cos(np.pi * done)))
 
-    def _update(
+    def _descend(
         self, query_ids: tf.Tensor, query_mask: tf.Tensor,
         chunks: list[tuple[tf.Tensor, tf.Tensor]], place: tf.Tensor,
         log_share: tf.Tensor, negative: tf.Tensor, there: tf.Tensor,
@@ -192,7 +192,8 @@ class _Trainer:
             parts = [self._encoder.encode(*chunk) for chunk in chunks]
             titles = tf.gather(tf.concat(parts, axis=0), place)
             count = tf.shape(query)[0]
-            page = tf.reshape(titles[count:], [count, -1, self._encoder.dim])
+            shape = [count, self._settings.page_negatives, self._encoder.dim]
+            page = tf.reshape(titles[count:], shape)
             loss = contrastive_loss(
                 query, titles[:count], page, log_share, negative, there, self._settings.temperature
             )

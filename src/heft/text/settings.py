@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from heft.settings import Settings
+from heft.text.finetune_settings import FinetuneSettings
 
 __all__ = ["BUNDLED", "TextSettings"]
 
@@ -31,6 +32,7 @@ class TextSettings(Settings):
         product_dimensions: the same of the element-wise product of query and title.
         pairs_sample: at most that many query and title pairs enter the product's PCA.
         whiten: scale each component to unit variance over the traffic.
+        finetune: fine-tune the encoder on the log's clicks first, in every run.
     """
 
     encoder: str = Field(default=BUNDLED, min_length=1)
@@ -42,3 +44,4 @@ class TextSettings(Settings):
     product_dimensions: Dimensions = 16
     pairs_sample: int = Field(default=200_000, ge=1)
     whiten: bool = True
+    finetune: FinetuneSettings | None = None
