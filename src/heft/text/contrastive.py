@@ -1,6 +1,5 @@
 """One step of contrastive learning: which pairs it sees, and its loss."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,9 +122,6 @@ def contrastive_loss(
 
 def _cross_entropy(own: tf.Tensor, others: tf.Tensor, there: tf.Tensor) -> tf.Tensor:
     """(b,) −log softmax of `own` (b,) among itself and the others that are there."""
-    masked = tf.where(there, others, tf.fill(tf.shape(others), -1e9))
+    masked = tf.where(there, others, tf.constant(-1e9, others.dtype))
     every = tf.concat([own[:, None], masked], axis=1)
     return tf.reduce_logsumexp(every, axis=1) - own
-
-
-Encode = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]

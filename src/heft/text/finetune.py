@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from heft.errors import TrainingError
 from heft.evaluation.grouped import ndcg_at_k
 from heft.text.checkpoint import find_checkpoint
 from heft.text.clicked import ShownPairs
@@ -90,6 +91,7 @@ def fine_tune(
     Raises:
         DataError: no clicked pair to learn from, or none held out.
         EncoderError: the parent cannot be used.
+        TrainingError: the loss is no number.
     """
     checkpoint = find_checkpoint(text.encoder)
     learned, held = pairs.split(settings.holdout, settings.seed)
@@ -168,8 +170,13 @@ class _Trainer:
         titles = self._titles.chunked(np.concatenate([batch.title, batch.page.ravel()]))
         share = batch.log_share if self._settings.correct_popularity else 0 * batch.log_share
         loss = self._update(*queries, *titles, share, batch.negative, batch.page_there)
+        if not np.isfinite(loss := float(loss)):
+            raise TrainingError(
+                f"the loss of step {self.step} is {loss}: lower text.finetune.learning_rate, which "
+                f"is {self._settings.learning_rate}"
+            )
         self.step += 1
-        return float(loss)
+        return loss
 
     def _rate(self) -> float:
         """Linear warm-up over a tenth of the steps, then a cosine to 0."""
@@ -202,7 +209,7 @@ class _Trainer:
 
     def adapters(self) -> list[Array]:
         """Copies of the adapters' weights."""
-        return [np.array(weight) for weight in self._weights]
+        return [_copy(weight) for weight in self._weights]
 
     def set_adapters(self, values: list[Array]) -> None:
         """Puts copies back."""
@@ -211,12 +218,16 @@ class _Trainer:
 
     def optimizer_state(self) -> list[Array]:
         """Of Adam."""
-        return [np.array(x) for x in self._optimizer.variables]
+        return [_copy(x) for x in self._optimizer.variables]
 
     def set_optimizer_state(self, values: list[Array]) -> None:
         """Puts it back."""
         for variable, value in zip(self._optimizer.variables, values, strict=True):
             variable.assign(value)
+
+
+def _copy(variable: keras.Variable) -> Array:
+    return np.array(keras.ops.convert_to_numpy(variable))
 
 
 class _Tokens:
