@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ __all__ = ["FACTS_FILE", "PAGE_FILE", "Sources", "collect", "write_report"]
 FACTS_FILE = "facts.json"
 PAGE_FILE = "index.html"
 INGEST_FILE = "summary.json"
-_DIMENSIONS = 12
+_DIMENSIONS = 4  # shown of each kind of vector
 
 
 @dataclass(frozen=True)
@@ -128,18 +129,20 @@ def _word(word: Word) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _ranking(sources: Sources) -> dict[str, Any]:
+def _ranking(places: Sources) -> dict[str, Any]:
     """All that the model may see, and of the dimensions of the embeddings the best."""
-    ranking = FeatureRanking.load(sources.ranking)
+    ranking = FeatureRanking.load(places.ranking)
     dimensions = [x for x in ranking.features if x.kind == EMBEDDING]
-    shown = {x.name for x in dimensions[:_DIMENSIONS]}
+    sources = ("query", "title", "product")
+    best = ([x.name for x in dimensions if x.source == own][:_DIMENSIONS] for own in sources)
+    shown = set(chain(*best))
     features = [
         {"name": x.name, "kind": x.kind, "measures": x.measures}
         for x in ranking.features
         if x.kind != EMBEDDING or x.name in shown
     ]
-    chosen = Path(sources.model_run) / SELECTION_FILE
-    drawn = TitleMap.load(sources.ranking)
+    chosen = Path(places.model_run) / SELECTION_FILE
+    drawn = TitleMap.load(places.ranking)
     return {
         "rows": ranking.rows,
         "of": ranking.of,

@@ -14,7 +14,7 @@ __all__ = ["map_plots"]
 _PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a100")
 _OTHER = "#8a8f96"
 # Light to heavy, readable on white and on black.
-_STEPS = ("#7aa6c2", "#4f93b8", "#3f7fae", "#b0793a", "#d55e00")
+_STEPS = ("#2f6fb5", "#7fb2d9", "#9a9a9a", "#ee9468", "#c0362c")
 
 Array = np.ndarray
 
