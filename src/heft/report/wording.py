@@ -11,6 +11,7 @@ __all__ = [
 ]  # fmt: skip
 
 MISSING = "n/a"
+_MOST_WORDS = 80
 
 # Name, and what the view is right for.
 VIEW_TEXT = {
@@ -162,7 +163,7 @@ def shades(sample: Sample, side: str) -> list[tuple[str, str]]:
     """
     most = max((abs(w.gradient) for own in sample.words.values() for w in own), default=0.0)
     found = []
-    own = sample.words.get(side, [])
+    own = sample.words.get(side, [])[:_MOST_WORDS]
     average = sum(word.rollout for word in own) / max(len(own), 1)
     for word in own:
         step = round(4 * abs(word.gradient) / most) if most > 0 else 0

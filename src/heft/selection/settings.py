@@ -25,7 +25,7 @@ class RankingSettings(Settings):
     rows: int = Field(100_000, ge=1)
     bins: int = Field(32, ge=2)
     weighted: bool = True
-    map_titles: int = Field(800, ge=0)
+    map_titles: int = Field(800, ge=0, le=5_000)
     perplexity: float = Field(30.0, gt=0)
     seed: int = 0
 
