@@ -19,12 +19,13 @@ from heft.text.attention import PairAttention
 from heft.text.checkpoint import find_checkpoint
 from heft.text.encoder import TextEncoder, load_encoder
 from heft.text.settings import TextSettings
-from heft.text.token_gradients import TokenGradients
+from heft.text.token_gradients import TokenGradients, TokenScores
 
 __all__ = ["Explanation", "Word", "explain_pairs", "in_words", "words_table"]
 
 Array = np.ndarray
 _CONTINUED = "##"
+_PAD = 2  # its place in `Checkpoint.special`
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,15 @@ class Word:
 
     Attributes:
         text: as the encoder reads it, in lower case for most.
-        gradient: gradient × input of the click's logit, positive where it speaks for a click.
+        integrated: what the click's logit owes to the word, by integrated gradients: positive
+            where it speaks for a click.
+        gradient: gradient × input of the logit.
         rollout: share of what BERT makes of the pair, by attention rollout.
         link: the strongest attention between it and a word of the other text, in [0, 1].
     """
 
     text: str
+    integrated: float
     gradient: float
     rollout: float
     link: float
@@ -88,8 +92,8 @@ def explain_pairs(
         EncoderError: its encoder is not where it was, or is another one.
     """
     answers = ask(model, EXPLAIN, queries, titles, others)
-    encoder, vocabulary = _encoder(model)
-    gradients = TokenGradients(encoder)
+    encoder, vocabulary, padding = _encoder(model)
+    gradients = TokenGradients(encoder, padding)
     reader = PairAttention(encoder)
     of_query = gradients.of(queries, answers["query_gradient"])
     of_title = gradients.of(titles, answers["title_gradient"])
@@ -99,55 +103,61 @@ def explain_pairs(
         found.append(
             Explanation(
                 query, title, float(answers["logit"][row]),
-                _words(read.query, of_query[row][1], read.query_rollout, read.query_importance),
-                _words(read.title, of_title[row][1], read.title_rollout, read.title_importance),
+                _words(read.query, of_query[row], read.query_rollout, read.query_importance),
+                _words(read.title, of_title[row], read.title_rollout, read.title_importance),
                 read.link, read.flow,
             )
         )  # fmt: skip
     return found
 
 
-def in_words(pieces: Sequence[str], gradient: Array, rollout: Array, link: Array) -> list[Word]:
-    """Word pieces joined: gradients and shares add up, of links the strongest counts."""
+def in_words(pieces: Sequence[str], *measures: Array) -> list[Word]:
+    """Word pieces joined: gradients and shares add up, of links the strongest counts.
+
+    Args:
+        pieces: of the vocabulary.
+        measures: (pieces,) each, in the order of `Word`.
+    """
     words: list[Word] = []
-    for piece, moved, share, tied in zip(pieces, gradient, rollout, link, strict=True):
+    for piece, *values in zip(pieces, *measures, strict=True):
+        integrated, gradient, rollout, link = map(float, values)
         if piece.startswith(_CONTINUED) and words:
             last = words.pop()
             piece = last.text + piece.removeprefix(_CONTINUED)
-            moved, share = last.gradient + moved, last.rollout + share
-            tied = max(last.link, tied)
-        words.append(Word(piece, float(moved), float(share), float(tied)))
+            integrated, gradient = last.integrated + integrated, last.gradient + gradient
+            rollout, link = last.rollout + rollout, max(last.link, link)
+        words.append(Word(piece, integrated, gradient, rollout, link))
     return words
 
 
 def words_table(pair: Explanation) -> Table:
-    """An explanation for a terminal: a line for each word, with a bar of its gradient."""
+    """An explanation for a terminal: a line for each word, and a bar of what counts for it."""
     table = Table(
-        "text", "word", "gradient × input", "", "rollout", "link",
+        "text", "word", "integrated", "", "gradient × input", "rollout", "link",
         title=f"{pair.query} → {pair.title}\nlogit of a click {pair.logit:.3f}, link "
         f"{pair.link:.3f}, flow {pair.flow:.3f}",
         title_justify="left",
     )  # fmt: skip
     words = [("query", w) for w in pair.query_words] + [("title", w) for w in pair.title_words]
-    most = max((abs(word.gradient) for _, word in words), default=0.0) or 1.0
+    most = max((abs(word.integrated) for _, word in words), default=0.0) or 1.0
     for side, word in words:
-        bar = "█" * round(10 * abs(word.gradient) / most)
-        colour = "green" if word.gradient > 0 else "red"
-        table.add_row(
-            side, escape(word.text), f"{word.gradient:+.4f}", f"[{colour}]{bar}[/]",
-            f"{word.rollout:.3f}", f"{word.link:.3f}",
-        )  # fmt: skip
+        bar = "█" * round(10 * abs(word.integrated) / most)
+        colour = "green" if word.integrated > 0 else "red"
+        figures = (f"{word.gradient:+.4f}", f"{word.rollout:.3f}", f"{word.link:.3f}")
+        signed = f"{word.integrated:+.4f}"
+        table.add_row(side, escape(word.text), signed, f"[{colour}]{bar}[/]", *figures)
     return table
 
 
-def _words(pieces: list[str], gradient: Array, rollout: Array, link: Array) -> list[Word]:
+def _words(pieces: list[str], scores: TokenScores, rollout: Array, link: Array) -> list[Word]:
     # A long title is read to the last position beside its query, and alone to `max_tokens`.
-    count = min(len(pieces), len(gradient) - 2)
-    own = gradient[1 : count + 1]
-    return in_words(pieces[:count], own, rollout[:count], link[:count])
+    count = min(len(pieces), len(scores.ids) - 2)
+    own = (scores.integrated[1 : count + 1], scores.gradient[1 : count + 1])
+    return in_words(pieces[:count], *own, rollout[:count], link[:count])
 
 
-def _encoder(model: Path) -> tuple[TextEncoder, list[str]]:
+def _encoder(model: Path) -> tuple[TextEncoder, list[str], int]:
+    """The encoder of a model, its vocabulary and its padding."""
     path = model / EXTRAS_DIR / ENCODER_FILE
     if not path.is_file():
         raise InputError(
@@ -162,4 +172,6 @@ def _encoder(model: Path) -> tuple[TextEncoder, list[str]]:
             f"model was trained with {facts['fingerprint'][:12]}: put that encoder back, or run "
             "the street again"
         )
-    return encoder, find_checkpoint(settings.encoder).vocabulary()
+    checkpoint = find_checkpoint(settings.encoder)
+    vocabulary = checkpoint.vocabulary()
+    return encoder, vocabulary, vocabulary.index(checkpoint.special[_PAD])

@@ -37,7 +37,7 @@ def test_scores_are_what_scaling_a_token_changes(
     found = TokenGradients(encoder)
     scored = found.of(TEXTS, gradients)
     for row in (0, 1, 3):
-        ids, scores = scored[row]
+        ids, scores, _ = scored[row]
         mask = tf.ones((1, len(ids)), tf.int32)
         embedded = encoder.backbone.token_embedding(tf.constant(ids[None]))
         slopes = []
@@ -59,17 +59,54 @@ def test_a_text_has_the_same_scores_in_any_company(
     found = TokenGradients(encoder)
     together = found.of(TEXTS, gradients)
     for row, text in enumerate(TEXTS):
-        ((ids, scores),) = found.of([text], gradients[row : row + 1])
-        np.testing.assert_array_equal(ids, together[row][0])
-        np.testing.assert_allclose(scores, together[row][1], atol=1e-4)
-    assert len(together[1][0]) <= 12
+        (alone,) = found.of([text], gradients[row : row + 1])
+        np.testing.assert_array_equal(alone.ids, together[row].ids)
+        np.testing.assert_allclose(alone.gradient, together[row].gradient, atol=1e-4)
+        np.testing.assert_allclose(alone.integrated, together[row].integrated, atol=1e-4)
+    assert len(together[1].ids) <= 12
+
+
+def test_integrated_gradients_add_up(encoder: TextEncoder, gradients: np.ndarray) -> None:
+    """Completeness: all that lies between the text and padding is dealt out to its tokens."""
+    found = TokenGradients(encoder, steps=64)
+    for row, scores in enumerate(found.of(TEXTS, gradients)):
+        tokens, mask = tf.constant(scores.ids[None]), tf.ones((1, len(scores.ids)), tf.int32)
+        ends = (
+            found.vectors(embedded, mask).numpy()[0] @ gradients[row]
+            for embedded in (
+                encoder.backbone.token_embedding(tokens), found.baseline(tokens, mask)
+            )
+        )  # fmt: skip
+        text, padding = ends
+        np.testing.assert_allclose(scores.integrated.sum(), text - padding, atol=0.02)
+        assert scores.integrated[0] == scores.integrated[-1] == 0
+
+
+def test_words_are_worth_what_is_lost_without_them(encoder: TextEncoder) -> None:
+    """Leaving a word out is the slow, obvious way; y is the cosine to a query."""
+    query, title = "cordless drill", "oak handle cordless yellow drill"
+    g = encoder(tf.constant([query])).numpy()
+    (scores,) = TokenGradients(encoder).of([title], g)
+    words = title.split()
+    whole = encoder(tf.constant([title])).numpy()[0] @ g[0]
+    lost = []
+    for k in range(len(words)):
+        rest = " ".join(words[:k] + words[k + 1 :])
+        lost.append(whole - encoder(tf.constant([rest])).numpy()[0] @ g[0])
+    # "cordless" is two pieces.
+    pieces = scores.integrated[1:-1]
+    ours = [pieces[0], pieces[1], pieces[2] + pieces[3], pieces[4], pieces[5]]
+    assert np.corrcoef(ours, lost)[0, 1] > 0.7
+    assert {words[k] for k in np.argsort(ours)[-2:]} == {"cordless", "drill"}
 
 
 def test_pieces_become_words() -> None:
     values = np.array([1.0, 2.0, -4.0, 0.5])
-    words = in_words(["##x", "cord", "##less", "drill"], values, values / 2, np.abs(values))
+    pieces = ["##x", "cord", "##less", "drill"]
+    words = in_words(pieces, 2 * values, values, values / 2, np.abs(values))
     assert [w.text for w in words] == ["##x", "cordless", "drill"]
+    assert words[1].integrated == -4.0
     assert words[1].gradient == -2.0
     assert words[1].rollout == -1.0
     assert words[1].link == 4.0
-    assert in_words([], values[:0], values[:0], values[:0]) == []
+    assert in_words([], *[values[:0]] * 4) == []

@@ -22,6 +22,7 @@ __all__ = ["FACTS_FILE", "PAGE_FILE", "Sources", "collect", "write_report"]
 FACTS_FILE = "facts.json"
 PAGE_FILE = "index.html"
 INGEST_FILE = "summary.json"
+_EXPLAINED = 20  # samples of a kind
 _DIMENSIONS = 4  # shown of each kind of vector
 
 
@@ -107,10 +108,11 @@ def _importance(summary: dict[str, Any], table: TextTable, model: str) -> dict[s
     """The summary with texts in place of their ids, and what the model makes of their words."""
     whole = []
     for samples in summary["samples"].values():
-        for sample in samples:
+        for place, sample in enumerate(samples):
             sample["query"] = _text(table.query_texts, sample.pop("query_id"))
             sample["title"] = _text(table.title_texts, sample.pop("title_id"))
-            if sample["query"] is not None and sample["title"] is not None:
+            there = sample["query"] is not None and sample["title"] is not None
+            if there and place < _EXPLAINED:
                 whole.append(sample)
     if whole:
         queries, titles = ([sample[side] for sample in whole] for side in ("query", "title"))
@@ -124,9 +126,8 @@ def _importance(summary: dict[str, Any], table: TextTable, model: str) -> dict[s
 
 
 def _word(word: Word) -> dict[str, Any]:
-    return {
-        "text": word.text, "gradient": round(word.gradient, 5), "rollout": round(word.rollout, 4),
-    }  # fmt: skip
+    figures = {"integrated": word.integrated, "rollout": word.rollout}
+    return {"text": word.text} | {name: round(value, 5) for name, value in figures.items()}
 
 
 def _ranking(places: Sources) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class SampleWord(_Fact):
     """A word of a sample's text; see `heft.explain.Word`."""
 
     text: str
-    gradient: float
+    integrated: float
     rollout: float
 
 

@@ -158,16 +158,16 @@ def shades(sample: Sample, side: str) -> list[tuple[str, str]]:
     """The words of a sample's query or title, and how strongly each speaks for a click.
 
     A shade is `for1` to `for4`, `against1` to `against4`, or empty for next to nothing, by
-    the largest gradient of the sample; `read` joins it where BERT reads the word half as much
+    the largest attribution of the sample; `read` joins it where BERT reads the word half as much
     again as an average one, by attention rollout.
     """
-    most = max((abs(w.gradient) for own in sample.words.values() for w in own), default=0.0)
+    most = max((abs(w.integrated) for own in sample.words.values() for w in own), default=0.0)
     found = []
     own = sample.words.get(side, [])[:_MOST_WORDS]
     average = sum(word.rollout for word in own) / max(len(own), 1)
     for word in own:
-        step = round(4 * abs(word.gradient) / most) if most > 0 else 0
-        shade = f"{'for' if word.gradient > 0 else 'against'}{step}" if step else ""
+        step = round(4 * abs(word.integrated) / most) if most > 0 else 0
+        shade = f"{'for' if word.integrated > 0 else 'against'}{step}" if step else ""
         read = "read" if word.rollout > 1.5 * average else ""
         found.append((word.text, f"{shade} {read}".strip()))
     return found

@@ -30,7 +30,7 @@ class FinetuneSettings(Settings):
         seed: of batches, adapters and the queries held out.
     """
 
-    steps: int = Field(600, ge=1)
+    steps: int = Field(200, ge=1)
     batch_size: int = Field(64, ge=2)
     page_negatives: int = Field(1, ge=0)
     learning_rate: float = Field(5e-4, gt=0)
@@ -40,6 +40,6 @@ class FinetuneSettings(Settings):
     correct_popularity: bool = True
     weighted: bool = False
     holdout: float = Field(0.1, gt=0, lt=1)
-    evaluate_every: int = Field(100, ge=1)
+    evaluate_every: int = Field(50, ge=1)
     max_tokens: int = Field(32, ge=3)
     seed: int = 0

@@ -155,10 +155,10 @@ def _samples(click: int, how_many: int) -> list[dict[str, Any]]:
             "negative_weight": -4.2 + k / 10 if click else 0.11,
             "scores": {"label_quality": 0.01 + 0.05 * k, "el2n": 0.9 - 0.05 * k},
             "words": {
-                "query": [{"text": "usb", "gradient": 0.4, "rollout": 0.1}],
+                "query": [{"text": "usb", "integrated": 0.4, "rollout": 0.1}],
                 "title": [
-                    {"text": "cable", "gradient": -0.2, "rollout": 0.3},
-                    {"text": "black", "gradient": 0.01, "rollout": 0.05},
+                    {"text": "cable", "integrated": -0.2, "rollout": 0.3},
+                    {"text": "black", "integrated": 0.01, "rollout": 0.05},
                 ],
             },
         }
