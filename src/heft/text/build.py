@@ -33,7 +33,8 @@ def build_table(
         pairs: (m, 2) query and title ids that met, each once.
         counts: (m,) impressions of each pair, positive.
         settings: encoder and dimensions.
-        previous: its vectors are taken over if encoder and `max_tokens` are the same.
+        previous: its vectors are taken over if encoder, `max_tokens` and
+            `precision` are the same.
         encoder: the one `settings` name, if loaded already; else it is loaded
             here, and only if some text is new.
         progress: called after each batch of new texts.
@@ -54,7 +55,8 @@ def build_table(
     new = [text for text in texts if text not in known]
     if new or previous is None:
         encoder = encoder or load_encoder(settings)
-        fresh = embed(new, encoder, settings.batch_size, settings.batch_tokens, progress)
+        size, tokens = settings.batch_size, settings.batch_tokens
+        fresh = embed(new, encoder, size, tokens, progress, settings.precision)
         dim = encoder.dim
     else:
         fresh, dim = np.empty((0, 0), np.float32), previous.titles.shape[1]
@@ -108,11 +110,11 @@ def _known_rows(
     previous: TextTable | None, current: str, settings: TextSettings
 ) -> dict[bytes, tuple[bool, int]]:
     """Where `previous` holds a text: whether among its titles, and the row."""
-    if previous is None or (previous.fingerprint, previous.settings.max_tokens) != (
-        current,
-        settings.max_tokens,
-    ):
+    if previous is None or previous.fingerprint != current:
         return {}
+    for name in ("max_tokens", "precision"):
+        if getattr(previous.settings, name) != getattr(settings, name):
+            return {}
     known = {text: (False, row) for row, text in enumerate(previous.query_texts)}
     known.update({text: (True, row) for row, text in enumerate(previous.title_texts)})
     return known

@@ -1,5 +1,6 @@
 """Many texts to vectors: each distinct text once, little padding, progress on the way."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from heft.text.encoder import TextEncoder
+from heft.text.precision import batch_encoder
+from heft.text.settings import Precision
 
 __all__ = ["Progress", "embed"]
 
@@ -53,6 +56,7 @@ def embed(
     batch_size: int = 256,
     batch_tokens: int = 1024,
     progress: Callable[[Progress], None] | None = None,
+    precision: Precision = "float32",
 ) -> np.ndarray:
     """The vectors of `texts` in their order, (n, dim) float32.
 
@@ -63,7 +67,11 @@ def embed(
         encoder: from `load_encoder`.
         batch_size: most texts encoded at once.
         batch_tokens: most tokens encoded at once, padding included.
-        progress: called after each batch.
+        progress: called after every few batches.
+        precision: see `TextSettings`.
+
+    Raises:
+        EncoderError: `precision` cannot be had here.
     """
     rows: dict[bytes, int] = {}
     inverse = np.array([rows.setdefault(_as_bytes(text), len(rows)) for text in texts], np.int64)
@@ -71,9 +79,13 @@ def embed(
     if rows:
         tokens = _tokenise(list(rows), encoder)
         report = _Reporter(tokens, progress)
-        for batch in _batches(tokens, batch_size, batch_tokens):
-            vectors[batch] = encoder.encode_batch(*tokens.padded(batch)).numpy()
-            report(batch)
+        encode = batch_encoder(encoder, precision)
+        batches = _batches(tokens, batch_size, batch_tokens)
+        while group := list(itertools.islice(batches, encode.width)):
+            found = encode.encode([tokens.padded(batch) for batch in group])
+            for batch, values in zip(group, found, strict=True):
+                vectors[batch] = values
+            report(np.concatenate(group))
     return vectors[inverse]
 
 
