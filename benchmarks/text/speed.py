@@ -48,10 +48,11 @@ class _PeerProcess:
         )  # fmt: skip
         self._answer()
 
-    def seconds(self, first: int, end: int) -> float:
+    def seconds(self, first: int, end: int) -> tuple[float, ...]:
+        """By the clock and of the processor."""
         self._process.stdin.write(f"{first} {end}\n")
         self._process.stdin.flush()
-        return float(self._answer())
+        return tuple(map(float, self._answer().split()))
 
     def close(self) -> Array:
         self._process.stdin.close()
@@ -76,35 +77,44 @@ def measure(titles: int, chunks: int, reduced: Precision) -> dict[str, Any]:
     for precision in precisions.values():
         embed(texts[:256], encoder, precision=precision)
     vectors = {name: np.empty((len(texts), encoder.dim), np.float32) for name in precisions}
-    seconds: dict[str, list[float]] = {name: [] for name in NAMES}
+    seconds: dict[str, list[tuple[float, ...]]] = {name: [] for name in NAMES}
     with tempfile.TemporaryDirectory(prefix="heft-text-") as folder:
         peer = _PeerProcess(python, Path(folder), texts, settings.max_tokens)
         bounds = np.linspace(0, len(texts), chunks + 1).astype(int)
         for first, end in itertools.pairwise(bounds):
             seconds[NAMES[0]].append(peer.seconds(first, end))
             for name, precision in precisions.items():
-                began = time.perf_counter()
+                began, worked = time.perf_counter(), time.process_time()
                 vectors[name][first:end] = embed(texts[first:end], encoder, precision=precision)
-                seconds[name].append(time.perf_counter() - began)
-            rates = {n: round((end - first) / seconds[n][-1]) for n in NAMES}
+                spent = time.perf_counter() - began, time.process_time() - worked
+                seconds[name].append(spent)
+            rates = {n: round((end - first) / seconds[n][-1][0]) for n in NAMES}
             print(f"titles {first:,} to {end:,}, texts/s: {rates}", flush=True)
         theirs = peer.close()
     return _figures(texts, seconds, vectors, theirs) | _ranking(encoder, texts, vectors, reduced)
 
 
 def _figures(
-    texts: list[str], seconds: dict[str, list[float]], vectors: dict[str, Array], theirs: Array
+    texts: list[str],
+    seconds: dict[str, list[tuple[float, ...]]],
+    vectors: dict[str, Array],
+    theirs: Array,
 ) -> dict[str, Any]:
-    peer = np.array(seconds[NAMES[0]])
+    # (chunks, 2): by the clock and of the processor, which other work disturbs less.
+    peer, ours, reduced = (np.array(seconds[name]) for name in NAMES)
+    ratio, ratio_reduced = np.median(peer / ours, axis=0), np.median(peer / reduced, axis=0)
     cosine = {name: np.einsum("nd,nd->n", vectors["float32"], other)
               for name, other in (("reduced", vectors["reduced"]), ("peer", theirs))}  # fmt: skip
     return {
-        "ratio_sentence_transformers": round(float(np.median(peer / seconds["float32"])), 2),
-        "ratio_reduced_precision": round(float(np.median(peer / seconds["reduced"])), 2),
+        "ratio_sentence_transformers": round(float(ratio[0]), 2),
+        "ratio_reduced_precision": round(float(ratio_reduced[0]), 2),
         "cosine_reduced_min": round(float(cosine["reduced"].min()), 5),
         "cosine_reduced_mean": round(float(cosine["reduced"].mean()), 5),
         "cosine_sentence_transformers_min": round(float(cosine["peer"].min()), 6),
-        "texts_per_second": {n: round(len(texts) / sum(s)) for n, s in seconds.items()},
+        "processor_ratios": [round(float(ratio[1]), 2), round(float(ratio_reduced[1]), 2)],
+        "texts_per_second": {
+            n: round(len(texts) / sum(t for t, _ in s)) for n, s in seconds.items()
+        },
     }
 
 

@@ -20,7 +20,7 @@ Array = np.ndarray
 Batch = tuple[Array, Array]
 
 _LEAST_COSINE = 0.98
-_CHECKED, _CHECKED_LENGTH = 32, 16
+_CHECKED, _CHECKED_LENGTH = 48, 24
 _BATCHES_A_CORE = 4  # taken at once, so that cores seldom wait for each other
 _TPU_STEP = 16  # a TPU compiles each shape, so lengths and rows come in few
 
@@ -96,11 +96,8 @@ def _checked_int8(encoder: TextEncoder) -> Callable[[Array, Array], Array]:
 
     Processors without int8 products (AVX-512 VNNI, AVX-VNNI) saturate in some.
     """
-    encode = quantised_encoder(encoder.backbone, encoder.pooling, threads=1)
-    tokens = np.random.default_rng(0).integers(
-        encoder.backbone.vocabulary_size, size=(_CHECKED, _CHECKED_LENGTH), dtype=np.int32
-    )
-    mask = np.ones_like(tokens)
+    tokens, mask = _random_texts(encoder)
+    encode = quantised_encoder(encoder.backbone, encoder.pooling, 1, (tokens, mask))
     cosine = (encode(tokens, mask) * encoder.encode_batch(tokens, mask).numpy()).sum(axis=1).min()
     if not cosine >= _LEAST_COSINE:
         raise EncoderError(
@@ -108,6 +105,19 @@ def _checked_int8(encoder: TextEncoder) -> Callable[[Array, Array], Array]:
             f"this checkpoint, expected at least {_LEAST_COSINE}; choose 'float32' or 'bfloat16'"
         )
     return encode
+
+
+def _random_texts(encoder: TextEncoder) -> tuple[Array, Array]:
+    """Ids and mask of texts of any tokens, short and long; the same each time."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(
+        encoder.backbone.vocabulary_size, size=(_CHECKED, _CHECKED_LENGTH), dtype=np.int32
+    )
+    lengths = np.linspace(2, _CHECKED_LENGTH, _CHECKED).astype(np.int32)
+    mask = (np.arange(_CHECKED_LENGTH) < lengths[:, np.newaxis]).astype(np.int32)
+    tokens[:, 0] = encoder.tokenizer.start_id
+    tokens[np.arange(_CHECKED), lengths - 1] = encoder.tokenizer.end_id
+    return tokens * mask, mask
 
 
 def _spread(encoder: TextEncoder, precision: Precision, devices: Sequence[str]) -> BatchEncoder:

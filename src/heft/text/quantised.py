@@ -1,11 +1,14 @@
 """BERT in 8-bit integers, run by ONNX Runtime.
 
-Every dense product is int8 by int8: weights are rounded for each output (symmetric, as
-in Wu et al. 2020, *Integer Quantization for Deep Learning Inference*), activations when they
-come. ONNX Runtime rounds a whole matrix of activations by one scale, and BERT's few very
-large outputs at `[SEP]` would leave the other tokens five bits. So each token is
-divided by its own largest entry before the product and multiplied by it afterwards, which
-makes it one scale for each token. Attention, GELU and layer normalisation stay in float32.
+Every dense product is int8 by int8: weights are rounded for each output, activations when
+they come. ONNX Runtime rounds a whole matrix of activations by one scale, and a few of
+BERT's activations are twenty times the others, which would leave those three bits. So
+- each token is divided by its own largest entry before a product and multiplied by it
+  after, which makes it one scale for each token;
+- channels that are large in every token, behind layer normalisation, are divided by
+  √(largest activation / largest weight), and their weights multiplied (Xiao et al. 2023,
+  *SmoothQuant*, α = ½). The largest activations are those of a few random texts.
+Attention, GELU and layer normalisation stay in float32.
 """
 
 from collections.abc import Callable
@@ -28,7 +31,9 @@ _LARGEST = 127
 _TINY = np.float32(1e-12)  # of a column without a weight
 
 
-def quantised_encoder(backbone: Any, pooling: str, threads: int) -> Callable[[Array, Array], Array]:
+def quantised_encoder(
+    backbone: Any, pooling: str, threads: int, samples: tuple[Array, Array]
+) -> Callable[[Array, Array], Array]:
     """A function of token ids and mask, both (n, length) int32, to unit vectors (n, dim) float32.
 
     It may be called from several Python threads at once.
@@ -37,34 +42,55 @@ def quantised_encoder(backbone: Any, pooling: str, threads: int) -> Callable[[Ar
         backbone: KerasHub's `BertBackbone`.
         pooling: `mean` or `cls`.
         threads: of one call.
+        samples: token ids and mask whose activations say which channels are large.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    model = _Graph().of(backbone, pooling).SerializeToString()
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     # Looked up here: most of a multilingual model is this table, which stays as it is.
     words, positions = np.asarray(backbone.token_embedding.embeddings), position_table(backbone)
 
+    def inputs(tokens: Array, mask: Array) -> dict[str, Array]:
+        return {"embedded": words[tokens] + positions[: tokens.shape[1]], "mask": mask}
+
+    exact = _Graph()
+    model = exact.of(backbone, pooling, taps=True)
+    activations = _session(model, threads).run(exact.taps, inputs(*samples))
+    kept = samples[1] > 0
+    largest = [np.abs(found[kept]).max(axis=0) for found in activations]
+    session = _session(_Graph(largest).of(backbone, pooling), threads)
+
     def encode(tokens: Array, mask: Array) -> Array:
-        embedded = words[tokens] + positions[: tokens.shape[1]]
-        (vectors,) = session.run(None, {"embedded": embedded, "mask": mask})
+        (vectors,) = session.run(None, inputs(tokens, mask))
         found: Array = vectors
         return found
 
     return encode
 
 
-class _Graph:
-    """Collects nodes and constants; each method gives the name of its output."""
+def _session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
-    def __init__(self) -> None:
+
+class _Graph:
+    """Collects nodes and constants; each method gives the name of its output.
+
+    Args:
+        largest: of the activations that enter each smooth product, (channels,) each, in
+            the order of the graph; without it every product is exact.
+    """
+
+    def __init__(self, largest: list[Array] | None = None) -> None:
+        self.largest = largest
+        self.taps: list[str] = []  # what enters the smooth products
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def of(self, backbone: Any, pooling: str) -> onnx.ModelProto:
+    def of(self, backbone: Any, pooling: str, taps: bool = False) -> onnx.ModelProto:
         x = self.norm("embedded", norm_of(backbone.embeddings_layer_norm))
         for layer in layers_of(backbone):
-            qkv = self.node("Split", self.product(x, layer.qkv), outputs=3, axis=-1)
+            qkv = self.node("Split", self.smooth_product(x, layer.qkv), outputs=3, axis=-1)
             # Told that the queries are divided by √(dim/heads) already.
             mixed = self.node(
                 "MultiHeadAttention", *(f"{qkv}_{i}" for i in range(3)),
@@ -72,7 +98,7 @@ class _Graph:
                 num_heads=layer.heads, scale=1.0,
             )  # fmt: skip
             x = self.sum_norm(x, mixed, layer.attended, layer.after_attention)
-            inner = self.product(x, layer.inner)
+            inner = self.smooth_product(x, layer.inner)
             inner = self.node(
                 "FastGelu", inner, self.constant(layer.inner.bias), domain=_CONTRIBUTED
             )
@@ -86,7 +112,13 @@ class _Graph:
                 helper.make_tensor_value_info("embedded", TensorProto.FLOAT, ["n", "length", dim]),
                 helper.make_tensor_value_info("mask", TensorProto.INT32, ["n", "length"]),
             ],
-            [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", dim])],
+            [
+                helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", dim]),
+                *(
+                    helper.make_tensor_value_info(tap, TensorProto.FLOAT, ["n", "length", dim])
+                    for tap in (self.taps if taps else ())
+                ),
+            ],
             self.constants,
         )  # fmt: skip
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIBUTED, 1)]
@@ -94,7 +126,7 @@ class _Graph:
 
     def constant(self, array: Array) -> str:
         name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.constants.append(numpy_helper.from_array(array.copy(order="C"), name))
         return name
 
     def node(
@@ -105,8 +137,20 @@ class _Graph:
         self.nodes.append(helper.make_node(op, list(inputs), names, domain=domain, **attributes))
         return name
 
+    def smooth_product(self, x: str, part: Dense) -> str:
+        """As `product`, of activations with channels that are always large."""
+        self.taps.append(x)
+        if self.largest is None:
+            return self.product(x, part)
+        active = np.maximum(self.largest[len(self.taps) - 1], _TINY)
+        factor = np.sqrt(active / np.maximum(np.abs(part.kernel).max(axis=1), _TINY))
+        smooth = self.node("Mul", x, self.constant((1 / factor).astype(np.float32)))
+        return self.product(smooth, Dense(part.kernel * factor[:, np.newaxis], part.bias))
+
     def product(self, x: str, part: Dense) -> str:
         """x @ kernel, in int8, one scale for each token and each output."""
+        if self.largest is None:
+            return self.node("MatMul", x, self.constant(part.kernel))
         scale = np.maximum(np.abs(part.kernel).max(axis=0), _TINY) / np.float32(_LARGEST)
         rounded = np.rint(part.kernel / scale).astype(np.int8)
         largest = self.node("ReduceMax", self.node("Abs", x), axes=[-1], keepdims=1)
@@ -130,7 +174,7 @@ class _Graph:
 
     def pooled(self, x: str, pooling: str) -> str:
         if pooling == "cls":
-            return self.node("Gather", x, self.constant(np.int64(0)), axis=1)
+            return self.node("Gather", x, self.constant(np.array(0)), axis=1)
         # The sum will do: it is scaled to length 1.
         kept = self.node("Cast", "mask", to=TensorProto.FLOAT)
         kept = self.node("Unsqueeze", kept, self.constant(np.array([2])))

@@ -9,6 +9,7 @@ from tfx.components.evaluator import constants
 from tfx.types import standard_artifacts
 from tfx.types.artifact import Artifact
 
+from components.artifacts import TextEmbeddings
 from pipeline import digest
 from pipeline.config import load
 from pipeline.pipeline import Places, create_pipeline, create_weighing_pipeline
@@ -188,6 +189,16 @@ def test_pairs_are_read_where_a_config_asks_for_attention(nodes: dict[str, Any])
     assert _changed(reading, other) == {"ImportanceEstimator"}
     more = _nodes(asked | {"importance.attention_pairs": 9})
     assert _changed(reading, more) == {"PairReader", "ImportanceEstimator"}
+
+
+def test_the_embedder_takes_over_the_table_of_an_earlier_run(nodes: dict[str, Any]) -> None:
+    config = load(ROOT / "pipeline/configs/demo.yaml")
+    street = create_pipeline(config, Places("/a", "/m.db", "/s"), "fingerprint")
+    found = {node.id: node for node in street.components}
+    previous = found["TextEmbedder"].inputs["previous"]
+    assert previous.producer_component_id == "previous_embeddings"
+    assert previous.type is TextEmbeddings
+    assert list(nodes).index("previous_embeddings") < list(nodes).index("TextEmbedder")
 
 
 def test_training_never_reads_what_a_model_is_judged_on(nodes: dict[str, Any]) -> None:

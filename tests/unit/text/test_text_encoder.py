@@ -104,7 +104,16 @@ def test_embed_keeps_order_and_encodes_each_text_once(encoder: TextEncoder) -> N
     assert np.array_equal(got[0], got[len(TEXTS)])
     assert [step.done for step in seen] == sorted({step.done for step in seen})
     assert (seen[-1].done, seen[-1].total) == (len(TEXTS), len(TEXTS))
+    assert seen[-1].seconds_left == 0
+
+
+def test_progress_counts_down(encoder: TextEncoder) -> None:
+    seen: list[Progress] = []
+    embed([f"drill {i}" for i in range(100)], encoder, batch_size=3, progress=seen.append)
+    assert len(seen) > 1 and [step.total for step in seen] == [100] * len(seen)
+    assert [step.done for step in seen] == sorted({step.done for step in seen})
     assert seen[-1].seconds_left == 0 < seen[0].seconds_left
+    assert all(step.texts_per_second > 0 for step in seen)
 
 
 def test_embed_nothing(encoder: TextEncoder) -> None:
