@@ -1,11 +1,14 @@
 """The BERT encoder: strings in, one vector for each out, in training as in serving."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import keras_hub
 import tensorflow as tf
+from keras_hub.src.utils.transformers import convert_bert
+from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
 
 from heft.errors import EncoderError
 from heft.text.checkpoint import Checkpoint, find_checkpoint, fingerprint
@@ -107,10 +110,29 @@ def load_encoder(settings: TextSettings) -> TextEncoder:
     checkpoint = find_checkpoint(settings.encoder)
     tokenizer = GraphTokenizer(checkpoint, settings.max_tokens)
     try:
-        backbone = keras_hub.models.BertBackbone.from_preset(str(checkpoint.folder))
+        backbone = _backbone(checkpoint)
     except Exception as error:  # KerasHub, Keras and safetensors each raise their own
         raise EncoderError(
             f"{checkpoint.folder}: the weights do not load as BERT "
             f"({type(error).__name__}: {error}); check that the safetensors belong to config.json"
         ) from error
     return TextEncoder(backbone, tokenizer, checkpoint, fingerprint(checkpoint.folder))
+
+
+class _Loader(SafetensorLoader):
+    """Leaves out the pooler, which no vector here goes through: many checkpoints have none."""
+
+    def port_weight(self, keras_variable: Any, hf_weight_key: str, hook_fn: Any = None) -> None:
+        if not hf_weight_key.startswith("pooler."):
+            super().port_weight(keras_variable, hf_weight_key, hook_fn)
+
+
+def _backbone(checkpoint: Checkpoint) -> keras.Model:
+    config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+    segments = int(config.get("type_vocab_size", 2))
+    backbone = keras_hub.models.BertBackbone(
+        **convert_bert.convert_backbone_config(config), num_segments=segments
+    )
+    with _Loader(str(checkpoint.folder)) as loader:
+        convert_bert.convert_weights(backbone, loader, config)
+    return backbone

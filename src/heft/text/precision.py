@@ -110,11 +110,12 @@ def _checked_int8(encoder: TextEncoder) -> Callable[[Array, Array], Array]:
 def _random_texts(encoder: TextEncoder) -> tuple[Array, Array]:
     """Ids and mask of texts of any tokens, short and long; the same each time."""
     rng = np.random.default_rng(0)
+    longest = min(_CHECKED_LENGTH, encoder.backbone.max_sequence_length)
     tokens = rng.integers(
-        encoder.backbone.vocabulary_size, size=(_CHECKED, _CHECKED_LENGTH), dtype=np.int32
+        encoder.backbone.vocabulary_size, size=(_CHECKED, longest), dtype=np.int32
     )
-    lengths = np.linspace(2, _CHECKED_LENGTH, _CHECKED).astype(np.int32)
-    mask = (np.arange(_CHECKED_LENGTH) < lengths[:, np.newaxis]).astype(np.int32)
+    lengths = np.linspace(2, longest, _CHECKED).astype(np.int32)
+    mask = (np.arange(longest) < lengths[:, np.newaxis]).astype(np.int32)
     tokens[:, 0] = encoder.tokenizer.start_id
     tokens[np.arange(_CHECKED), lengths - 1] = encoder.tokenizer.end_id
     return tokens * mask, mask
