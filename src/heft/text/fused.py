@@ -71,5 +71,6 @@ def _dense(x: tf.Tensor, part: Dense) -> tf.Tensor:
 
 
 def _norm(x: tf.Tensor, norm: Norm) -> tf.Tensor:
-    mean, variance = tf.nn.moments(x, [-1], keepdims=True)
-    return tf.nn.batch_normalization(x, mean, variance, norm.shift, norm.scale, norm.epsilon)
+    centred = x - tf.reduce_mean(x, -1, keepdims=True)
+    variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
+    return centred * tf.math.rsqrt(variance + norm.epsilon) * norm.scale + norm.shift
