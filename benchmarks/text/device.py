@@ -7,8 +7,8 @@
 ids of 20,000 titles of home_depot, the vectors that Heft's encoder on a CPU gives 200 of them in
 float32, and this file. `run` is for a machine of another kind: it needs NumPy, Keras and
 KerasHub on any backend (KERAS_BACKEND; JAX unless said otherwise) and, for the figure of the peer,
-sentence-transformers; nothing of Heft. Heft's figure begins with token ids, the peer's with texts:
-it tokenises on the processor, which is what it waits for. It takes a minute. The last line is one JSON object.
+sentence-transformers; nothing of Heft. It takes a minute. Heft's figure begins with token ids, the
+peer's with texts, which it tokenises on the processor. The last line is one JSON object.
 """
 
 import argparse
