@@ -1,6 +1,7 @@
 """The `heft` command."""
 
 import importlib.metadata
+import json
 import os
 import sys
 from pathlib import Path
@@ -138,6 +139,25 @@ def tune(
 
 
 @app.command()
+def finetune(
+    config: Config,
+    runs: RunsDir = Path("runs"),
+    name: RunName = None,
+    span: Span = None,
+    with_: With = None,
+    set_: Set = None,
+    verbose: Verbose = False,
+) -> None:
+    """Fine-tune the text encoder on the log's clicks; writes finetuned.yaml, for `run --with`."""
+    from heft.console import quiet
+
+    quiet(verbose)
+    from pipeline.finetuning import run_finetune
+
+    run_finetune(_street(config, runs, with_, _overrides(set_, name, span), verbose))
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A run's folder, or its name under runs/.")],
     runs: RunsDir = Path("runs"),
@@ -182,6 +202,34 @@ def predict(
     for row in sorted(range(len(title)), key=lambda i: -float(answers["ctcvr"][i])):
         table.add_row(title[row], *(f"{float(values[row]):.4f}" for values in answers.values()))
     _out.print(table)
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or its name under runs/.")],
+    query: Annotated[str, typer.Option(help="What was asked.")],
+    title: Annotated[list[str], typer.Option(help="An item's title; may be repeated.")],
+    column: Annotated[
+        list[str] | None, typer.Option("--column", help="Any other column: price=9.99.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    runs: RunsDir = Path("runs"),
+    verbose: Verbose = False,
+) -> None:
+    """Say which words of a query and a title speak for a click, and against it."""
+    from heft.console import quiet
+
+    quiet(verbose)
+    from heft.explain import explain_pairs, words_table
+    from heft.model.predict import pushed_model
+
+    path = pushed_model(_run_folder(run, runs))
+    found = explain_pairs(path, [query] * len(title), title, _pairs(column or []))
+    if json_:
+        print(json.dumps([pair.to_json() for pair in found], indent=1))
+        return
+    for pair in found:
+        _out.print(words_table(pair))
 
 
 def _err() -> Console:

@@ -32,6 +32,7 @@ class InputSizes:
         numeric: transformed numeric columns, of vectors whether there is one among them.
         vectors: width of each transformed vector column.
         history: last clicks of the user that are looked at.
+        lexical: the lexical columns; fewer where features are selected.
         click_rate, conversion_rate: base rates, which set the initial biases.
     """
 
@@ -41,6 +42,7 @@ class InputSizes:
     conversion_rate: float = 0.01
     vectors: Mapping[str, int] = field(default_factory=dict)
     history: int = 0
+    lexical: tuple[str, ...] = f.LEXICAL
 
     def with_rates(self, rows: PackedRows) -> "InputSizes":
         """The same with the base rates of `rows`."""
@@ -51,7 +53,7 @@ class InputSizes:
     @property
     def dense(self) -> tuple[str, ...]:
         """The columns of the dense input, in order."""
-        return f.LEXICAL + self.numeric
+        return self.lexical + self.numeric
 
 
 def build_core(table: TextTable, sizes: InputSizes, settings: ModelSettings) -> keras.Model:

@@ -10,6 +10,7 @@ from heft.model.options import (
     StudentSettings,
     TrackingSettings,
 )
+from heft.selection.settings import SelectionSettings
 from heft.settings import Settings
 
 __all__ = ["ModelSettings"]
@@ -50,6 +51,7 @@ class ModelSettings(Settings):
         batch_size: most rows per step; small logs take smaller steps, so that an
             epoch has about a hundred.
         learning_rate, clip_norm: of Adam.
+        selection: keep some features alone, by their place in FeatureRanker's ranking.
         weights: how the pairs are used; see `heft.model.weighting`.
         curriculum_epochs: over which `curriculum` goes from labels to pairs.
         meta_every: steps between two of the weight net, with `learned`.
@@ -93,6 +95,7 @@ class ModelSettings(Settings):
     batch_size: int = Field(1024, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     clip_norm: float = Field(5.0, gt=0)
+    selection: SelectionSettings | None = None
     weights: Literal["loss", "sampling", "both", "curriculum", "formula_4_2", "learned"] = "loss"
     curriculum_epochs: float = Field(2.0, gt=0)
     meta_every: int = Field(2, ge=1)
@@ -117,6 +120,15 @@ class ModelSettings(Settings):
             raise ValueError(
                 f"architecture={self.architecture} with hidden=[] shares nothing: expected at "
                 "least one width, or architecture: esmm"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _selection_begins_anew(self) -> Self:
+        if self.selection is not None and (self.warm_start or self.base_model is not None):
+            raise ValueError(
+                "selection with warm_start or base_model: tomorrow's ranking may choose other "
+                "inputs than the weights are for; expected one of them alone"
             )
         return self
 

@@ -32,7 +32,6 @@ class TextEncoder:
         dim: width of the vectors.
         fingerprint: of the checkpoint's files; equal means equal vectors.
         pooling: `mean` or `cls`.
-        batch_encoders: what `batch_encoder` has made for it already.
     """
 
     def __init__(
@@ -49,7 +48,6 @@ class TextEncoder:
         self.fingerprint = fingerprint
         self.pooling = checkpoint.pooling
         self._checkpoint = checkpoint
-        self.batch_encoders: dict[object, Any] = {}
         # Traced once for every shape: lengths differ from batch to batch.
         self.tokenize_batch: Callable[[tf.Tensor], tf.RaggedTensor] = tf.function(
             tokenizer, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
@@ -76,8 +74,7 @@ class TextEncoder:
             mask: (n, length) int32, 1 at tokens and 0 at padding.
         """
         inputs = {"token_ids": tokens, "segment_ids": tf.zeros_like(tokens), "padding_mask": mask}
-        states = tf.cast(self.backbone(inputs, training=False)["sequence_output"], tf.float32)
-        return self._pool(states, mask)
+        return self.pool(self.backbone(inputs, training=False)["sequence_output"], mask)
 
     def copied(self, dtype: str) -> "TextEncoder":
         """An encoder with the same weights that computes in `dtype`, a Keras policy's name."""
@@ -87,10 +84,12 @@ class TextEncoder:
         return TextEncoder(backbone, self.tokenizer, self._checkpoint, self.fingerprint)
 
     def _encode_fused(self, tokens: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """As `encode`, faster on a CPU; not for a served graph, as it copies weights."""
-        return self._pool(fused_states(self.backbone)(tokens, mask), mask)
+        """As `encode`, faster on a CPU."""
+        return self.pool(fused_states(self.backbone, tokens, mask), mask)
 
-    def _pool(self, states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    def pool(self, states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """The vectors, (n, dim) float32, of token states (n, length, dim) and their mask."""
+        states = tf.cast(states, tf.float32)
         if self.pooling == "cls":
             pooled = states[:, 0, :]
         else:

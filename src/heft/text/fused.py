@@ -5,56 +5,38 @@ product; tokens are rows of one matrix, so that product, bias and GELU become on
 kernel of oneDNN (`_FusedMatMul`), which Keras' einsums do not.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+from keras import ops
 
-from heft.text.weights import Dense, Layer, Norm, layers_of, norm_of, position_table
+from heft.text.weights import Dense, Norm, layers_of, norm_of, position_table
 
 __all__ = ["fused_states"]
 
 _MASKED = -1e9  # added to the score of a padded token
 
 
-def fused_states(backbone: Any) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """A function of token ids and mask, both (n, length) int32, to (n, length, dim) float32.
+def fused_states(backbone: Any, tokens: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """The token states, (n, length, dim) float32.
 
     Args:
-        backbone: KerasHub's `BertBackbone`. The layers' weights are copied, as constants of
-            the function; the token embedding, most of a multilingual model, is not.
+        backbone: KerasHub's `BertBackbone`, whose variables are read at each call.
+        tokens: (n, length) int32.
+        mask: (n, length) int32, 1 at tokens and 0 at padding.
     """
-    with tf.init_scope():  # once, and not at every call of a graph that is being traced
-        layers = [_constants(layer) for layer in layers_of(backbone)]
-        positions = tf.constant(position_table(backbone))
-        embedded_norm = norm_of(backbone.embeddings_layer_norm)
-    words = backbone.token_embedding.embeddings
-
-    def states(tokens: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        shape, dim = tf.shape(tokens), positions.shape[1]
-        x = tf.gather(tf.convert_to_tensor(words.value), tokens) + positions[: shape[1]]
-        x = _norm(tf.reshape(x, [-1, dim]), embedded_norm)
-        ignored = (1 - tf.cast(mask, tf.float32))[:, tf.newaxis, tf.newaxis, :] * _MASKED
-        for layer in layers:
-            attended = _attention(_dense(x, layer.qkv), ignored, shape, layer.heads)
-            x = _norm(x + _dense(attended, layer.attended), layer.after_attention)
-            inner = tf.nn.gelu(_dense(x, layer.inner), approximate=True)
-            x = _norm(x + _dense(inner, layer.outer), layer.after_feed_forward)
-        return tf.reshape(x, [shape[0], shape[1], dim])
-
-    return states
-
-
-def _constants(layer: Layer) -> Layer:
-    """The layer with its matrices as tensors."""
-
-    def dense(part: Dense) -> Dense:
-        return Dense(tf.constant(part.kernel), tf.constant(part.bias))
-
-    return Layer(
-        dense(layer.qkv), dense(layer.attended), dense(layer.inner), dense(layer.outer),
-        layer.after_attention, layer.after_feed_forward, layer.heads,
-    )  # fmt: skip
+    positions, shape = position_table(backbone), tf.shape(tokens)
+    dim = positions.shape[1]
+    x = tf.gather(ops.convert_to_tensor(backbone.token_embedding.embeddings), tokens)
+    x = tf.reshape(x + positions[: shape[1]], [-1, dim])
+    x = _norm(x, norm_of(backbone.embeddings_layer_norm))
+    ignored = (1 - tf.cast(mask, tf.float32))[:, tf.newaxis, tf.newaxis, :] * _MASKED
+    for layer in layers_of(backbone):
+        attended = _attention(_dense(x, layer.qkv), ignored, shape, layer.heads)
+        x = _norm(x + _dense(attended, layer.attended), layer.after_attention)
+        inner = tf.nn.gelu(_dense(x, layer.inner), approximate=True)
+        x = _norm(x + _dense(inner, layer.outer), layer.after_feed_forward)
+    return tf.reshape(x, [shape[0], shape[1], dim])
 
 
 def _attention(qkv: tf.Tensor, ignored: tf.Tensor, shape: tf.Tensor, heads: int) -> tf.Tensor:

@@ -42,7 +42,9 @@ class BatchEncoder:
 def batch_encoder(
     encoder: TextEncoder, precision: Precision = "float32", devices: Sequence[str] | None = None
 ) -> BatchEncoder:
-    """The fastest way to encode here in that precision; made once for each encoder.
+    """The fastest way to encode here in that precision.
+
+    In float32 on a processor it follows the encoder's weights; all else copies them as they are.
 
     Args:
         encoder: from `load_encoder`; its own weights are float32 and stay so.
@@ -54,14 +56,7 @@ def batch_encoder(
         EncoderError: int8 where there is an accelerator, or on a processor or with a
             checkpoint where it is not near float32.
     """
-    chosen = tuple(accelerators() if devices is None else devices)
-    if (precision, chosen) not in encoder.batch_encoders:
-        encoder.batch_encoders[precision, chosen] = _made(encoder, precision, chosen)
-    made: BatchEncoder = encoder.batch_encoders[precision, chosen]
-    return made
-
-
-def _made(encoder: TextEncoder, precision: Precision, devices: tuple[str, ...]) -> BatchEncoder:
+    devices = tuple(accelerators() if devices is None else devices)
     if precision == "int8":
         if devices:
             raise EncoderError(

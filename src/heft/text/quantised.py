@@ -45,7 +45,8 @@ def quantised_encoder(
         samples: token ids and mask whose activations say which channels are large.
     """
     # Looked up here: most of a multilingual model is this table, which stays as it is.
-    words, positions = np.asarray(backbone.token_embedding.embeddings), position_table(backbone)
+    words = np.asarray(backbone.token_embedding.embeddings)
+    positions = position_table(backbone).numpy()
 
     def inputs(tokens: Array, mask: Array) -> dict[str, Array]:
         return {"embedded": words[tokens] + positions[: tokens.shape[1]], "mask": mask}
@@ -124,9 +125,9 @@ class _Graph:
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIBUTED, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
 
-    def constant(self, array: Array) -> str:
+    def constant(self, array: Any) -> str:
         name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(array.copy(order="C"), name))
+        self.constants.append(numpy_helper.from_array(np.array(array, order="C"), name))
         return name
 
     def node(
@@ -143,16 +144,18 @@ class _Graph:
         if self.largest is None:
             return self.product(x, part)
         active = np.maximum(self.largest[len(self.taps) - 1], _TINY)
-        factor = np.sqrt(active / np.maximum(np.abs(part.kernel).max(axis=1), _TINY))
+        kernel = np.asarray(part.kernel)
+        factor = np.sqrt(active / np.maximum(np.abs(kernel).max(axis=1), _TINY))
         smooth = self.node("Mul", x, self.constant((1 / factor).astype(np.float32)))
-        return self.product(smooth, Dense(part.kernel * factor[:, np.newaxis], part.bias))
+        return self.product(smooth, Dense(kernel * factor[:, np.newaxis], part.bias))
 
     def product(self, x: str, part: Dense) -> str:
         """x @ kernel, in int8, one scale for each token and each output."""
         if self.largest is None:
             return self.node("MatMul", x, self.constant(part.kernel))
-        scale = np.maximum(np.abs(part.kernel).max(axis=0), _TINY) / np.float32(_LARGEST)
-        rounded = np.rint(part.kernel / scale).astype(np.int8)
+        kernel = np.asarray(part.kernel)
+        scale = np.maximum(np.abs(kernel).max(axis=0), _TINY) / np.float32(_LARGEST)
+        rounded = np.rint(kernel / scale).astype(np.int8)
         largest = self.node("ReduceMax", self.node("Abs", x), axes=[-1], keepdims=1)
         product = self.node(
             "DynamicQuantizeMatMul", self.node("Div", x, largest), self.constant(rounded),

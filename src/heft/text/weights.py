@@ -1,30 +1,33 @@
-"""A BERT's weights as matrices, for code that runs the same network in another way."""
+"""A BERT's weights as matrices, for code that runs the same network in another way.
+
+They are tensors, read when asked for: in a graph that is being traced they follow the
+variables, which fine-tuning may change later, LoRA's included.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+import tensorflow as tf
+from keras import ops
 
 __all__ = ["Dense", "Layer", "Norm", "layers_of", "norm_of", "position_table"]
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)
 class Dense:
     """x @ kernel + bias: kernel (in, out), bias (out,), float32."""
 
-    kernel: Array
-    bias: Array
+    kernel: tf.Tensor
+    bias: tf.Tensor
 
 
 @dataclass(frozen=True)
 class Norm:
     """Layer normalisation: scale and shift (dim,), float32, and what is added to the variance."""
 
-    scale: Array
-    shift: Array
+    scale: tf.Tensor
+    shift: tf.Tensor
     epsilon: float
 
 
@@ -58,15 +61,15 @@ def layers_of(backbone: Any) -> Iterator[Layer]:
             _flat(part)
             for part in (attention._query_dense, attention._key_dense, attention._value_dense)
         )
-        dim, heads = len(query.kernel), int(layer.num_heads)
-        scale = np.float32(1 / np.sqrt(dim / heads))
+        dim, heads = query.kernel.shape[0], int(layer.num_heads)
+        scale = (dim / heads) ** -0.5
         output = attention._output_dense
         yield Layer(
             qkv=Dense(
-                np.concatenate([query.kernel * scale, key.kernel, value.kernel], axis=1),
-                np.concatenate([query.bias * scale, key.bias, value.bias]),
+                tf.concat([query.kernel * scale, key.kernel, value.kernel], axis=1),
+                tf.concat([query.bias * scale, key.bias, value.bias], axis=0),
             ),
-            attended=Dense(_array(output.kernel).reshape(dim, dim), _array(output.bias)),
+            attended=Dense(tf.reshape(_tensor(output.kernel), [dim, dim]), _tensor(output.bias)),
             inner=_flat(layer._feedforward_intermediate_dense),
             outer=_flat(layer._feedforward_output_dense),
             after_attention=norm_of(layer._self_attention_layer_norm),
@@ -77,19 +80,19 @@ def layers_of(backbone: Any) -> Iterator[Layer]:
 
 def norm_of(layer: Any) -> Norm:
     """Of a Keras layer normalisation."""
-    return Norm(_array(layer.gamma), _array(layer.beta), float(layer.epsilon))
+    return Norm(_tensor(layer.gamma), _tensor(layer.beta), float(layer.epsilon))
 
 
-def position_table(backbone: Any) -> Array:
+def position_table(backbone: Any) -> tf.Tensor:
     """(positions, dim): what position and segment 0 add to a token's vector."""
-    positions = _array(backbone.position_embedding.position_embeddings)
-    return positions + _array(backbone.segment_embedding.embeddings)[0]
+    positions = _tensor(backbone.position_embedding.position_embeddings)
+    return positions + _tensor(backbone.segment_embedding.embeddings)[0]
 
 
 def _flat(dense: Any) -> Dense:
-    kernel = _array(dense.kernel)
-    return Dense(kernel.reshape(len(kernel), -1), _array(dense.bias).reshape(-1))
+    kernel = _tensor(dense.kernel)
+    return Dense(tf.reshape(kernel, [kernel.shape[0], -1]), tf.reshape(_tensor(dense.bias), [-1]))
 
 
-def _array(variable: Any) -> Array:
-    return np.asarray(variable.value, np.float32)
+def _tensor(variable: Any) -> tf.Tensor:
+    return tf.cast(ops.convert_to_tensor(variable), tf.float32)
