@@ -99,6 +99,19 @@ def test_other_languages_have_the_ids_of_transformers_and_the_vectors_of_bert(
     assert (embed(TEXTS, encoder, precision="int8") * graph).sum(axis=1).min() > 0.99
 
 
+def test_vectors_follow_weights_that_fine_tuning_changes(tmp_path: Path) -> None:
+    folder = checkpoint_of(tmp_path, "chinese")
+    encoder = load_encoder(TextSettings(encoder=str(folder), max_tokens=POSITIONS))
+    before = embed(TEXTS, encoder), embed(TEXTS, encoder, precision="int8")
+    rng = np.random.default_rng(5)
+    weights = [w + rng.normal(0, 0.2, w.shape) for w in encoder.backbone.get_weights()]
+    encoder.backbone.set_weights(weights)
+    graph = encoder(tf.constant(TEXTS)).numpy()
+    assert (before[0] * graph).sum(axis=1).max() < 0.98
+    assert (embed(TEXTS, encoder) * graph).sum(axis=1).min() > 0.999999
+    assert (embed(TEXTS, encoder, precision="int8") * graph).sum(axis=1).min() > 0.98
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
