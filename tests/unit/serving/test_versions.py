@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from heft.cli import main
 from heft.errors import InputError
 from heft.versions import ROLLED_BACK_FILE, roll_back, versions
 
@@ -88,3 +89,19 @@ def test_a_rollback_that_breaks_off_leaves_no_version(
         roll_back(folder)
     assert {path.name for path in folder.iterdir()} == {"100", "200"}
     assert not (folder / "200" / ROLLED_BACK_FILE).exists()
+
+
+def test_the_command_goes_back_and_says_from_where_to_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _pushed(tmp_path / "shop" / "serving" / "heft", 100, 200)
+    (tmp_path / "shop" / "summary.json").write_text("{}")
+    monkeypatch.setattr("sys.argv", ["heft", "rollback", "shop", "--runs", str(tmp_path)])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    now = versions(folder)[0].number
+    assert f"version {now} is 100 again; 200 was served until now" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["heft", "rollback", str(tmp_path / "shop")])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "no earlier model" in capsys.readouterr().err
