@@ -11,7 +11,7 @@ from tfx.types import Channel, standard_artifacts
 from tfx.types.artifact import Artifact
 
 from components.anomaly_gate.component import AnomalyGate
-from components.artifacts import PairReadings
+from components.artifacts import PairReadings, TextEmbeddings
 from components.importance_estimator.component import ImportanceEstimator
 from components.log_example_gen.component import LogExampleGen
 from components.pair_reader.component import PairReader
@@ -201,11 +201,13 @@ def _weigh(
     if config.text.finetune:
         encoder = [add(node) for node in fine_tuning(config, transform)][-1].outputs["encoder"]
     graph = transform.outputs["transform_graph"]
+    before = add(_latest_before("previous_embeddings", TextEmbeddings, graph))
     embedder = add(
         TextEmbedder(
             transform_graph=graph,
             examples=transform.outputs["transformed_examples"],
             settings=config.text.model_copy(update={"finetune": None}),
+            previous=before.outputs["earlier"],
             source_digest=_digest("text_embedder"),
             encoder=encoder,
         )

@@ -14,7 +14,9 @@ from heft.report.facts import parse_facts
 __all__ = ["NodeDone", "Progress", "print_summary"]
 
 # Resolvers look up earlier artifacts; they are part of the nodes behind them.
-_SILENT = ("previous_statistics", "previous_readings", "latest_blessed_model")
+_SILENT = (
+    "previous_statistics", "previous_embeddings", "previous_readings", "latest_blessed_model",
+)  # fmt: skip
 _METRICS = {
     "graded": ("ctr_auc", "ctr_ndcg_at_10", "ctr_ece"),
     "shuffled": ("ctr_gauc",),

@@ -1,7 +1,7 @@
 """TextEmbedder: one vector for each distinct query and title."""
 
-from tfx.dsl.components.base.base_component import BaseComponent
-from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
+from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.types import Channel, channel, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
@@ -28,7 +28,7 @@ class TextEmbedderSpec(ComponentSpec):
     OUTPUTS = {"embeddings": ChannelParameter(type=TextEmbeddings)}
 
 
-class TextEmbedder(BaseComponent):
+class TextEmbedder(BaseBeamComponent):
     """Embeds the vocabularies' texts with BERT; `examples` give the traffic.
 
     Only the train split of `examples` is read. With `previous`, an earlier run's
@@ -37,7 +37,7 @@ class TextEmbedder(BaseComponent):
     """
 
     SPEC_CLASS = TextEmbedderSpec
-    EXECUTOR_SPEC = ExecutorClassSpec(Executor)
+    EXECUTOR_SPEC = BeamExecutorSpec(Executor)
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tfx.dsl.components.base.base_executor import BaseExecutor
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
 
@@ -14,7 +14,7 @@ from heft.text.settings import TextSettings
 __all__ = ["Executor"]
 
 
-class Executor(BaseExecutor):
+class Executor(BaseBeamExecutor):
     """See `TextEmbedder`."""
 
     def Do(
@@ -34,6 +34,7 @@ class Executor(BaseExecutor):
             train_uri=artifact_utils.get_split_uri(input_dict["examples"], f.TRAIN),
             settings=settings,
             table_uri=output.uri,
+            make_pipeline=self._make_beam_pipeline,
             previous_uri=previous[0].uri if previous else None,
         )
         output.texts = table.embedded + table.reused

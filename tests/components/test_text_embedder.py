@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import Channel, artifact_utils, standard_artifacts
 
 from components.artifacts import TextEmbeddings
@@ -18,6 +19,7 @@ from components.text_embedder.component import TextEmbedder
 from components.text_embedder.executor import Executor
 from heft import features as f
 from heft.examples import write_columns
+from heft.passes import local_pipeline
 from heft.text.settings import TextSettings
 from heft.text.table import TextTable
 from heft.transform import QUERY_VOCABULARY, TITLE_VOCABULARY
@@ -45,12 +47,18 @@ def preprocess(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     }
 
 
+Traffic = tuple[tuple[bytes, bytes, int], ...]
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    return transformed(tmp_path_factory.mktemp("transform"), TRAFFIC)
+
+
+def transformed(root: Path, traffic: Traffic) -> tuple[str, str]:
     """Folders of a Transform output and of transformed examples."""
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    root = tmp_path_factory.mktemp("transform")
-    rows = [{f.QUERY: q, f.TITLE: t} for q, t, n in TRAFFIC for _ in range(n)]
+    rows = [{f.QUERY: q, f.TITLE: t} for q, t, n in traffic for _ in range(n)]
     spec = {name: tf.io.FixedLenFeature([], tf.string) for name in (f.QUERY, f.TITLE)}
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
     with (
@@ -80,7 +88,8 @@ def run(inputs: tuple[str, str], uri: Path, previous: str | None = None) -> Text
         before.uri = previous
         artifacts["previous"] = [before]
     properties = {"settings": SETTINGS.model_dump_json(), "source_digest": ""}
-    Executor().Do(artifacts, {"embeddings": [embeddings]}, properties)
+    context = BaseBeamExecutor.Context(make_beam_pipeline_fn=local_pipeline)
+    Executor(context).Do(artifacts, {"embeddings": [embeddings]}, properties)
     return embeddings
 
 
@@ -104,6 +113,22 @@ def test_rows_are_transforms_ids_and_a_second_run_embeds_nothing(
     assert (second.texts, again.embedded, again.reused) == (6, 0, 6)
     assert np.array_equal(again.titles, table.titles)
     assert os.path.exists(tmp_path / "second" / "table.json")
+
+
+def test_a_span_with_five_percent_new_texts_embeds_five_percent(
+    inputs: tuple[str, str], tmp_path: Path
+) -> None:
+    old = tuple((b"query %d" % i, b"title number %d" % i, 1) for i in range(38))
+    new = ((b"new query", b"new title", 1), (b"another query", b"another title", 1))
+    first = run(transformed(tmp_path / "span-1", old), tmp_path / "first")
+    second = run(transformed(tmp_path / "span-2", (*old, *new)), tmp_path / "second", first.uri)
+    tables = [TextTable.load(artifact.uri) for artifact in (first, second)]
+    assert [(t.embedded, t.reused) for t in tables] == [(76, 0), (4, 76)]
+    # A table whose folder is gone costs time, not the run.
+    (tmp_path / "first" / "table.json").unlink()
+    third = run(inputs, tmp_path / "third", first.uri)
+    assert TextTable.load(third.uri).embedded == 6
+    assert not (tmp_path / "third" / "unfinished").exists()
 
 
 def test_the_component_takes_the_channels_of_the_street() -> None:

@@ -25,6 +25,7 @@ def build_table(
     previous: TextTable | None = None,
     encoder: TextEncoder | None = None,
     progress: Callable[[Progress], None] | None = None,
+    embed_new: Callable[[list[bytes]], np.ndarray] | None = None,
 ) -> TextTable:
     """Embeds each distinct text once and fits the reduction.
 
@@ -33,10 +34,13 @@ def build_table(
         pairs: (m, 2) query and title ids that met, each once.
         counts: (m,) impressions of each pair, positive.
         settings: encoder and dimensions.
-        previous: its vectors are taken over if encoder and `max_tokens` are the same.
+        previous: its vectors are taken over if encoder, `max_tokens` and
+            `precision` are the same.
         encoder: the one `settings` name, if loaded already; else it is loaded
             here, and only if some text is new.
-        progress: called after each batch of new texts.
+        progress: called after every few batches of new texts.
+        embed_new: gives the vectors of new texts, at least one, another way than here and
+            now; `encoder` and `progress` are not asked for then.
 
     Raises:
         DataError: a vocabulary or the traffic is empty, or an id is out of range.
@@ -52,14 +56,17 @@ def build_table(
     texts = dict.fromkeys(itertools.chain(query_vocabulary, title_vocabulary))
     rows = {text: row for row, text in enumerate(texts)}
     new = [text for text in texts if text not in known]
-    if new or previous is None:
-        encoder = encoder or load_encoder(settings)
-        fresh = embed(new, encoder, settings.batch_size, settings.batch_tokens, progress)
-        dim = encoder.dim
+    if not new and previous is not None:
+        vectors = np.empty((len(rows), previous.titles.shape[1]), np.float32)
     else:
-        fresh, dim = np.empty((0, 0), np.float32), previous.titles.shape[1]
-    vectors = np.empty((len(rows), dim), np.float32)
-    vectors[[rows[text] for text in new]] = fresh.reshape(len(new), dim)
+        if embed_new is not None:
+            fresh = embed_new(new)
+        else:
+            encoder = encoder or load_encoder(settings)
+            size, tokens = settings.batch_size, settings.batch_tokens
+            fresh = embed(new, encoder, size, tokens, progress, settings.precision)
+        vectors = np.empty((len(rows), fresh.shape[1]), np.float32)
+        vectors[[rows[text] for text in new]] = fresh
     if previous is not None:
         _take_over(previous, known, rows, vectors)
     queries = vectors[[rows[text] for text in query_vocabulary]]
@@ -108,11 +115,11 @@ def _known_rows(
     previous: TextTable | None, current: str, settings: TextSettings
 ) -> dict[bytes, tuple[bool, int]]:
     """Where `previous` holds a text: whether among its titles, and the row."""
-    if previous is None or (previous.fingerprint, previous.settings.max_tokens) != (
-        current,
-        settings.max_tokens,
-    ):
+    if previous is None or previous.fingerprint != current:
         return {}
+    for name in ("max_tokens", "precision"):
+        if getattr(previous.settings, name) != getattr(settings, name):
+            return {}
     known = {text: (False, row) for row, text in enumerate(previous.query_texts)}
     known.update({text: (True, row) for row, text in enumerate(previous.title_texts)})
     return known

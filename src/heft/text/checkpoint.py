@@ -21,6 +21,11 @@ _POOLING_FLAGS: dict[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
 }
 _SPECIAL = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+# KerasHub takes these as given, and would compute something else without a word.
+_COMPUTES = {
+    "hidden_act": ("gelu", "gelu_new", "gelu_pytorch_tanh"),
+    "position_embedding_type": ("absolute",),
+}
 # Raised when the same files begin to give other vectors, so that tables made
 # by older code are not mixed with new rows.
 _REVISION = b"1"
@@ -85,6 +90,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             f"{folder}: model_type={config.get('model_type')!r} in config.json, expected 'bert'; "
             "choose a checkpoint of the BERT architecture (RoBERTa and MPNet are others)"
         )
+    for key, expected in _COMPUTES.items():
+        if config.get(key, expected[0]) not in expected:
+            raise EncoderError(
+                f"{folder}: {key}={config[key]!r} in config.json, expected "
+                f"{' or '.join(map(repr, expected))}; choose another checkpoint"
+            )
     for name, found in (
         ("vocab.txt", (folder / "vocab.txt").is_file()),
         ("*.safetensors", any(folder.glob("*.safetensors"))),

@@ -1,13 +1,18 @@
 """The BERT encoder: strings in, one vector for each out, in training as in serving."""
 
+import json
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import keras_hub
 import tensorflow as tf
+from keras_hub.src.utils.transformers import convert_bert
+from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
 
 from heft.errors import EncoderError
 from heft.text.checkpoint import Checkpoint, find_checkpoint, fingerprint
+from heft.text.fused import fused_states
 from heft.text.settings import TextSettings
 from heft.text.tokenizer import GraphTokenizer
 
@@ -26,6 +31,7 @@ class TextEncoder:
         tokenizer: strings to token ids.
         dim: width of the vectors.
         fingerprint: of the checkpoint's files; equal means equal vectors.
+        pooling: `mean` or `cls`.
     """
 
     def __init__(
@@ -40,13 +46,14 @@ class TextEncoder:
         self.tokenizer = tokenizer
         self.dim = checkpoint.dim
         self.fingerprint = fingerprint
-        self._pooling = checkpoint.pooling
+        self.pooling = checkpoint.pooling
+        self._checkpoint = checkpoint
         # Traced once for every shape: lengths differ from batch to batch.
         self.tokenize_batch: Callable[[tf.Tensor], tf.RaggedTensor] = tf.function(
             tokenizer, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
         )
         self.encode_batch: Callable[..., tf.Tensor] = tf.function(
-            self.encode,
+            self._encode_fused,
             input_signature=[tf.TensorSpec([None, None], tf.int32)] * 2,
             autograph=False,
         )
@@ -69,10 +76,21 @@ class TextEncoder:
         inputs = {"token_ids": tokens, "segment_ids": tf.zeros_like(tokens), "padding_mask": mask}
         return self.pool(self.backbone(inputs, training=False)["sequence_output"], mask)
 
+    def copied(self, dtype: str) -> "TextEncoder":
+        """An encoder with the same weights that computes in `dtype`, a Keras policy's name."""
+        config = {**self.backbone.get_config(), "dtype": dtype}
+        backbone = type(self.backbone).from_config(config)
+        backbone.set_weights(self.backbone.get_weights())
+        return TextEncoder(backbone, self.tokenizer, self._checkpoint, self.fingerprint)
+
+    def _encode_fused(self, tokens: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """As `encode`, faster on a CPU."""
+        return self.pool(fused_states(self.backbone, tokens, mask), mask)
+
     def pool(self, states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """The vectors, (n, dim) float32, of token states (n, length, dim) and their mask."""
         states = tf.cast(states, tf.float32)
-        if self._pooling == "cls":
+        if self.pooling == "cls":
             pooled = states[:, 0, :]
         else:
             weights = tf.cast(mask, tf.float32)[:, :, tf.newaxis]
@@ -91,10 +109,29 @@ def load_encoder(settings: TextSettings) -> TextEncoder:
     checkpoint = find_checkpoint(settings.encoder)
     tokenizer = GraphTokenizer(checkpoint, settings.max_tokens)
     try:
-        backbone = keras_hub.models.BertBackbone.from_preset(str(checkpoint.folder))
+        backbone = _backbone(checkpoint)
     except Exception as error:  # KerasHub, Keras and safetensors each raise their own
         raise EncoderError(
             f"{checkpoint.folder}: the weights do not load as BERT "
             f"({type(error).__name__}: {error}); check that the safetensors belong to config.json"
         ) from error
     return TextEncoder(backbone, tokenizer, checkpoint, fingerprint(checkpoint.folder))
+
+
+class _Loader(SafetensorLoader):
+    """Leaves out the pooler, which no vector here goes through: many checkpoints have none."""
+
+    def port_weight(self, keras_variable: Any, hf_weight_key: str, hook_fn: Any = None) -> None:
+        if not hf_weight_key.startswith("pooler."):
+            super().port_weight(keras_variable, hf_weight_key, hook_fn)
+
+
+def _backbone(checkpoint: Checkpoint) -> keras.Model:
+    config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+    segments = int(config.get("type_vocab_size", 2))
+    backbone = keras_hub.models.BertBackbone(
+        **convert_bert.convert_backbone_config(config), num_segments=segments
+    )
+    with _Loader(str(checkpoint.folder)) as loader:
+        convert_bert.convert_weights(backbone, loader, config)
+    return backbone

@@ -4,10 +4,14 @@ import logging
 import time
 from collections.abc import Callable
 
+import apache_beam as beam
+import numpy as np
 import tensorflow_transform as tft
 
 from heft import features
+from heft.errors import DataError
 from heft.examples import Feature, iterate_columns, shard_paths
+from heft.text.beam import embed_on_beam
 from heft.text.build import build_table
 from heft.text.embed import Progress
 from heft.text.pairs import count_pairs
@@ -31,6 +35,7 @@ def embed_vocabularies(
     train_uri: str,
     settings: TextSettings,
     table_uri: str,
+    make_pipeline: Callable[[], beam.Pipeline],
     previous_uri: str | None = None,
 ) -> TextTable:
     """Builds the embedding table of a Transform output and saves it.
@@ -41,7 +46,9 @@ def embed_vocabularies(
         train_uri: folder of the transformed train split.
         settings: encoder and dimensions.
         table_uri: folder to write to.
-        previous_uri: an earlier table; what it holds is not embedded again.
+        make_pipeline: an empty Beam pipeline; the encoder runs on its workers.
+        previous_uri: an earlier table; what it holds is not embedded again. A table that
+            cannot be read counts as none.
 
     Raises:
         DataError: a vocabulary or the train split is empty.
@@ -49,18 +56,35 @@ def embed_vocabularies(
     """
     transform = tft.TFTransformOutput(transform_uri)
     pairs, counts = count_pairs(iterate_columns(shard_paths(train_uri), _IDS))
+
+    def embed_new(texts: list[bytes]) -> np.ndarray:
+        return embed_on_beam(
+            texts, settings, make_pipeline, f"{table_uri}/unfinished", _progress_lines()
+        )
+
     table = build_table(
         transform.vocabulary_by_name(QUERY_VOCABULARY),
         transform.vocabulary_by_name(TITLE_VOCABULARY),
         pairs,
         counts,
         settings,
-        previous=TextTable.load(previous_uri) if previous_uri else None,
-        progress=_progress_lines(),
+        previous=_previous(previous_uri),
+        embed_new=embed_new,
     )
     table.save(table_uri)
     _log.info("%d texts embedded, %d taken over", table.embedded, table.reused)
     return table
+
+
+def _previous(uri: str | None) -> TextTable | None:
+    """The earlier table; None if there is none, or no longer: it would only have saved time."""
+    if uri is None:
+        return None
+    try:
+        return TextTable.load(uri)
+    except DataError as error:
+        _log.warning("every text is embedded anew: %s", error)
+        return None
 
 
 def _progress_lines() -> Callable[[Progress], None]:

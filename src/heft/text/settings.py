@@ -1,13 +1,15 @@
 """How texts become vectors."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from heft.settings import Settings
 from heft.text.finetune_settings import FinetuneSettings
 
-__all__ = ["BUNDLED", "TextSettings"]
+__all__ = ["BUNDLED", "Precision", "TextSettings"]
+
+Precision = Literal["float32", "bfloat16", "int8"]
 
 Dimensions = (
     Annotated[int, Field(strict=True, ge=0)] | Annotated[float, Field(strict=True, gt=0, lt=1)]
@@ -23,6 +25,9 @@ class TextSettings(Settings):
         encoder: `minilm`, a folder with a Hugging Face BERT checkpoint, or a
             hub name such as `sentence-transformers/all-MiniLM-L12-v2`.
         max_tokens: longer texts are cut there; counts `[CLS]` and `[SEP]`.
+        precision: of the table's vectors. `float32`; `bfloat16`, for accelerators; `int8`,
+            for processors that multiply such numbers (AVX-512 VNNI). The served graph
+            computes in float32 all the same.
         batch_size: most texts encoded at once.
         batch_tokens: most tokens encoded at once, padding included; on a CPU some
             1,000 are fastest, on an accelerator many more.
@@ -37,6 +42,7 @@ class TextSettings(Settings):
 
     encoder: str = Field(default=BUNDLED, min_length=1)
     max_tokens: int = Field(default=64, ge=3)
+    precision: Precision = "float32"
     batch_size: int = Field(default=256, ge=1)
     batch_tokens: int = Field(default=1024, ge=1)
     title_dimensions: Dimensions = 12

@@ -28,6 +28,9 @@ class GraphTokenizer:
         checkpoint: whose vocabulary and flags to follow.
         max_tokens: longer texts are cut; counts the two special tokens.
 
+    Attributes:
+        start_id, end_id: of `[CLS]` and `[SEP]`.
+
     Raises:
         EncoderError: `max_tokens` is more than the checkpoint has positions.
     """
@@ -42,8 +45,8 @@ class GraphTokenizer:
         self.max_tokens = max_tokens
         self._special = checkpoint.special
         self._unknown, separator, _, start, _ = checkpoint.special
-        self._start_id = vocabulary.index(start)
-        self._end_id = vocabulary.index(separator)
+        self.start_id = vocabulary.index(start)
+        self.end_id = vocabulary.index(separator)
         table = character_table(
             checkpoint.lowercase, checkpoint.strip_accents, checkpoint.split_cjk, checkpoint.special
         )
@@ -69,7 +72,7 @@ class GraphTokenizer:
         words = words.with_flat_values(tf.where(too_long, self._unknown, flat))
         pieces = self._word_pieces.tokenize(words).merge_dims(1, 2)[:, : self.max_tokens - 2]
         ends = tf.ones_like(texts, tf.int32)[:, tf.newaxis]
-        return tf.concat([ends * self._start_id, pieces, ends * self._end_id], axis=1)
+        return tf.concat([ends * self.start_id, pieces, ends * self.end_id], axis=1)
 
     def _normalise(self, texts: tf.Tensor) -> tf.Tensor:
         """Clean, lower-cased text with words and punctuation separated by spaces."""

@@ -9,6 +9,7 @@ from tfx.components.evaluator import constants
 from tfx.types import standard_artifacts
 from tfx.types.artifact import Artifact
 
+from components.artifacts import TextEmbeddings
 from heft.errors import ConfigError
 from pipeline import digest
 from pipeline.config import load
@@ -249,6 +250,16 @@ def test_fine_tuning_alone_runs_the_nodes_that_a_run_takes_from_the_cache() -> N
 def test_an_encoder_that_changes_hands_no_weights_on(key: str) -> None:
     with pytest.raises(ConfigError, match="the vectors of another encoder"):
         _plan(**{"text.finetune": {}, key: True if key.endswith("start") else "runs/a"})
+
+
+def test_the_embedder_takes_over_the_table_of_an_earlier_run(nodes: dict[str, Any]) -> None:
+    config = load(ROOT / "pipeline/configs/demo.yaml")
+    street = create_pipeline(config, Places("/a", "/m.db", "/s"), "fingerprint")
+    found = {node.id: node for node in street.components}
+    previous = found["TextEmbedder"].inputs["previous"]
+    assert previous.producer_component_id == "previous_embeddings"
+    assert previous.type is TextEmbeddings
+    assert list(nodes).index("previous_embeddings") < list(nodes).index("TextEmbedder")
 
 
 def test_training_never_reads_what_a_model_is_judged_on(nodes: dict[str, Any]) -> None:

@@ -15,7 +15,14 @@ __all__ = ["encode"]
 
 @lru_cache(maxsize=1)
 def _weights(folder: Path) -> dict[str, np.ndarray]:
-    return {k: v.astype(np.float64) for k, v in load_file(folder / "model.safetensors").items()}
+    found = load_file(folder / "model.safetensors")
+    names = (("bert.", ""), ("LayerNorm.gamma", "LayerNorm.weight"), ("Norm.beta", "Norm.bias"))
+    weights = {}
+    for key, value in found.items():
+        for old, new in names:
+            key = key.replace(old, new)
+        weights[key] = value.astype(np.float64)
+    return weights
 
 
 def encode(folder: Path, tokens: list[int], heads: int, pooling: str) -> np.ndarray:

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from bert_reference import encode
+from tensorflow.core.protobuf import saved_model_pb2
 
 from heft.text.checkpoint import Checkpoint
 from heft.text.embed import Progress, embed
@@ -94,6 +95,15 @@ def test_what_embed_writes_is_what_the_saved_graph_computes(
     assert (embed(TEXTS, encoder, batch_size=2) * got.numpy()).sum(axis=1).min() >= 0.9999
     (none,) = served(**{name: tf.constant([], tf.string)}).values()
     assert none.shape == (0, 384)
+    # What stock servers link of TensorFlow Text; all else is registered by TensorFlow itself.
+    saved = saved_model_pb2.SavedModel.FromString((tmp_path / "saved/saved_model.pb").read_bytes())
+    graph = saved.meta_graphs[0].graph_def
+    ops = {node.op for node in graph.node}
+    ops |= {node.op for inner in graph.library.function for node in inner.node_def}
+    foreign = {op for op in ops if ">" in op or "Text" in op}
+    linked = {"CaseFoldUTF8", "FastWordpieceTokenizeWithOffsets", "RegexSplitWithOffsets"}
+    assert {op.removeprefix("TFText>") for op in foreign} <= linked
+    assert not {op for op in ops if op.startswith(("_", "Xla"))}, "what one build has alone"
 
 
 def test_embed_keeps_order_and_encodes_each_text_once(encoder: TextEncoder) -> None:
@@ -104,7 +114,16 @@ def test_embed_keeps_order_and_encodes_each_text_once(encoder: TextEncoder) -> N
     assert np.array_equal(got[0], got[len(TEXTS)])
     assert [step.done for step in seen] == sorted({step.done for step in seen})
     assert (seen[-1].done, seen[-1].total) == (len(TEXTS), len(TEXTS))
+    assert seen[-1].seconds_left == 0
+
+
+def test_progress_counts_down(encoder: TextEncoder) -> None:
+    seen: list[Progress] = []
+    embed([f"drill {i}" for i in range(100)], encoder, batch_size=3, progress=seen.append)
+    assert len(seen) > 1 and [step.total for step in seen] == [100] * len(seen)
+    assert [step.done for step in seen] == sorted({step.done for step in seen})
     assert seen[-1].seconds_left == 0 < seen[0].seconds_left
+    assert all(step.texts_per_second > 0 for step in seen)
 
 
 def test_embed_nothing(encoder: TextEncoder) -> None:

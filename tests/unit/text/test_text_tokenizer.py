@@ -1,3 +1,4 @@
+import os
 import sys
 import unicodedata
 from pathlib import Path
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import normalizers
 from transformers import BertTokenizer
 
+from heft.simulate.chorus import read_chorus
+from heft.simulate.home_depot import read_home_depot
 from heft.text.characters import character_table
 from heft.text.checkpoint import Checkpoint, read_checkpoint
 from heft.text.tokenizer import GraphTokenizer
@@ -73,6 +76,20 @@ ALPHABETS = st.one_of(
         "".join
     ),
 )
+
+
+def test_every_query_and_title_of_the_shops_has_the_ids_of_transformers(
+    uncased: Tokenizers,
+) -> None:
+    folder = Path(os.environ.get("HEFT_DATA", Path(__file__).parents[4] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"NOT TESTED: no data at {folder}; set HEFT_DATA to the folder that holds it")
+    texts: dict[str, None] = {}
+    for name, read in (("home_depot", read_home_depot), ("chorus", read_chorus)):
+        judged = read(folder / name)
+        texts |= dict.fromkeys(judged.pairs["query"]) | dict.fromkeys(judged.catalogue["title"])
+    assert len(texts) > 80_000
+    assert_equal(uncased, list(texts))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

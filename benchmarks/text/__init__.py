@@ -1,0 +1,1 @@
+"""Speed and precision of the text encoder, beside sentence-transformers."""
