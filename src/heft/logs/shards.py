@@ -35,6 +35,7 @@ from heft.logs.settings import LogsSettings
 from heft.logs.splitting import IMPRESSION_SPLITS, RequestTimes, SplitPlan, hash_ids
 from heft.logs.summary import NO_HISTORY, NO_VECTOR, SPLIT, UNKNOWN_ITEMS, Counts
 from heft.logs.tables import bucket_slices, empty_table, packed, unpacked
+from heft.record_files import write_shards
 
 __all__ = [
     "BUCKETED", "FACTS", "ITEMS", "NARROW", "REJECTED", "MergeCatalogue", "ReadLog", "WriteBucket",
@@ -186,11 +187,14 @@ class WriteBucket(beam.DoFn):
             counts[NO_VECTOR, name] += table.column(name).null_count
         if self._settings.history:
             counts[NO_HISTORY, ""] += table.column(features.HISTORY).null_count
+        shards = []
         for place, name in enumerate(IMPRESSION_SPLITS):
             if name in splits.requests:
-                rows = table.filter(pa.array(split == place))
+                rows = table.filter(pa.array(split == place)).combine_chunks()
+                counts[SPLIT, name] += rows.num_rows
                 path = self._shard_path(name, bucket)
-                counts[SPLIT, name] += encoding.write_shard(rows, self._columns, path)
+                shards.append(encoding.shard_of(rows, self._columns, path))
+        write_shards(shards)
         for stream, outcomes in zip(
             _JOINED,
             (joined.impressions, joined.clicks, joined.conversions),
@@ -209,7 +213,8 @@ class WriteBucket(beam.DoFn):
         table = attribution.first_of_each(table, [ROW, FILE])
         table, unknown = encoding.join_items(table, items, self._extra)
         path = self._shard_path(features.GRADED, bucket)
-        written = encoding.write_shard(table, self._graded_columns, path)
+        written = table.num_rows
+        write_shards([encoding.shard_of(table, self._graded_columns, path)])
         return Counter({
             (SPLIT, features.GRADED): written, (UNKNOWN_ITEMS, ""): unknown,
             (fields.GRADES, ATTRIBUTED): written, (fields.GRADES, DUPLICATES): rows - written,
