@@ -81,7 +81,7 @@ def _encoded(block: Block, packed: bool) -> bytes:
     parts = []
     for columns in _hands(block()):
         records = encode_records(columns)
-        parts.append(deflate.compress(records) if deflate else records.tobytes())
+        parts.append(deflate.compress(records.data) if deflate else records.tobytes())
     return b"".join([*parts, deflate.flush() if deflate else b""])
 
 

@@ -30,7 +30,7 @@ _SHOWN, _CLICKED = "shown", "clicked"
 _USER, _REQUEST, _TIME, _BUCKET = "user", "request", "time", "bucket"
 NARROW_COLUMNS = (
     features.IMPRESSION_ID, features.REQUEST_ID, features.USER_ID, features.ITEM_ID,
-    features.TITLE, features.TIMESTAMP, FILE, ROW, HASH,
+    features.TITLE, features.TIMESTAMP, features.CLICK, FILE, ROW, HASH,
 )  # fmt: skip
 _CELLS = 1 << 21  # clicks looked at together
 
@@ -56,7 +56,7 @@ class ByUser(beam.DoFn):
             for stream in (fields.IMPRESSIONS, fields.CLICKS)
         )
         nothing = empty_table(fields.CONVERSIONS, self._settings)
-        table = join_bucket(impressions, clicks, nothing, self._settings.click_window, 1.0).table
+        table = join_bucket(impressions, clicks, nothing, self._settings.rules).table
         items = (
             unpacked([catalogue]).select([features.ITEM_ID, features.TITLE]) if catalogue else None
         )

@@ -20,7 +20,7 @@ from heft.logs.fields import STREAMS
 from heft.logs.files import stream_files
 from heft.logs.histories import ByUser, Histories
 from heft.logs.planning import Plan, make_plan
-from heft.logs.preflight import preflight
+from heft.logs.preflight import Preflight, preflight
 from heft.logs.report import IngestReport
 from heft.logs.settings import LogsSettings
 from heft.logs.shards import (
@@ -66,28 +66,29 @@ def ingest(
         make_pipeline: makes the Beam pipeline to run on.
 
     Raises:
+        ConfigError: the log has columns of persons, and there is no key to hash them with.
         DataError: the log cannot be read, or a split would be empty.
         GateError: more than `max_quarantine_rate` of a stream cannot be used.
             As with DataError no split is written; the quarantine is.
     """
-    span = preflight(settings).span
-    files = [file for stream in STREAMS for file in stream_files(settings, stream, span)]
+    looked = preflight(settings)
+    files = [file for stream in STREAMS for file in stream_files(settings, stream, looked.spans)]
     tf.io.gfile.makedirs(quarantine_uri)
     with make_pipeline() as pipeline:
-        _build(pipeline, files, settings, dict(split_uris), quarantine_uri, span)
+        _build(pipeline, files, settings, dict(split_uris), quarantine_uri, looked)
     return _outcome(quarantine_uri)
 
 
 def _build(
     pipeline: Any, files: list[Any], settings: LogsSettings, split_uris: dict[str, str],
-    quarantine_uri: str, span: int,
+    quarantine_uri: str, looked: Preflight,
 ) -> None:  # fmt: skip
     tags = (BUCKETED, FACTS, ITEMS, REJECTED, *([NARROW] if settings.computes_history else []))
     read = (
         pipeline
         | "Files" >> beam.Create(files)
         | "Spread" >> beam.Reshuffle()
-        | "Read" >> beam.ParDo(ReadLog(settings)).with_outputs(*tags)
+        | "Read" >> beam.ParDo(ReadLog(settings, looked.persons)).with_outputs(*tags)
     )
     plan = (
         read[FACTS]
@@ -123,7 +124,7 @@ def _build(
         | "Sum" >> beam.CombineGlobally(add_counts)
         | "Summary" >> beam.Map(
             write_quarantine, pvalue.AsSingleton(plan), pvalue.AsIter(read[REJECTED]),
-            quarantine_uri, span,
+            quarantine_uri, looked.spans,
         )
     )  # fmt: skip
 

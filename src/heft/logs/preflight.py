@@ -9,9 +9,11 @@ from heft import features
 from heft.errors import DataError
 from heft.logs.canonical import canonical_columns, is_text
 from heft.logs.fields import CATALOGUE, IMPRESSIONS, LIST_KINDS, NUMERIC_KINDS, STREAMS, Field, Kind
-from heft.logs.files import LogFile, resolve_span, stream_files
+from heft.logs.files import LogFile, resolve_spans, stream_files
+from heft.logs.guarding import person_columns
 from heft.logs.lines import Block, Parsed, json_columns, parse_csv, parse_json, pick
 from heft.logs.lists import is_list
+from heft.logs.privacy import need_key
 from heft.logs.reading import (
     csv_header,
     damaged,
@@ -34,11 +36,17 @@ _NEVER_EMPTY = (IMPRESSIONS, CATALOGUE)
 
 @dataclass(frozen=True)
 class Preflight:
-    """What a run would read: the span, and by stream its files and bytes."""
+    """What a run would read: the spans, and by stream its files and bytes."""
 
-    span: int
+    spans: tuple[int, ...]
     files: dict[str, int]
     size: dict[str, int]
+    persons: tuple[str, ...] = ()  # columns that leave as keyed hashes
+
+    @property
+    def span(self) -> int:
+        """The newest."""
+        return self.spans[-1]
 
 
 @dataclass(frozen=True)
@@ -59,10 +67,11 @@ def preflight(settings: LogsSettings) -> Preflight:
     """Lists the files of a run and looks at the head of each.
 
     Raises:
+        ConfigError: the log has columns of persons, and there is no key to hash them with.
         DataError: the root, the span, files or rows are missing, or a column
             is, or its values are of another type than they must be.
     """
-    span = resolve_span(settings)
+    spans = resolve_spans(settings)
     files, size = {}, {}
     provided: set[str] = set()
     for stream in STREAMS:
@@ -70,12 +79,12 @@ def preflight(settings: LogsSettings) -> Preflight:
         if own is None:
             continue
         fields = settings.fields_of(stream)
-        listed = stream_files(settings, stream, span)
+        listed = stream_files(settings, stream, spans)
         looks = _checked_stream(listed, own, fields)
         if stream in _NEVER_EMPTY and not any(look.rows for look in looks):
             raise DataError(
-                f"{stream}: the {len(listed)} files for span {span} under {settings.root} hold "
-                "no rows: check that the export finished, or choose another span"
+                f"{stream}: the {len(listed)} files for span {spans[-1]} under {settings.root} "
+                "hold no rows: check that the export finished, or choose another span"
             )
         names = own_names(own, fields)
         provided |= {name for name, its in names.items() if any(its in lk.found for lk in looks)}
@@ -88,12 +97,32 @@ def preflight(settings: LogsSettings) -> Preflight:
                 "impressions nor the catalogue have it: map it under their `columns`, "
                 "or take it out of the list"
             )
-    if settings.computes_history and features.USER_ID not in provided:
-        raise DataError(
-            f"history={settings.history} is what a user clicked, and the impressions have no "
-            "column 'user_id': map it under `impressions.columns`, or set `history: 0`"
-        )
-    return Preflight(span, files, size)
+    if features.USER_ID not in provided:
+        _refuse_users(settings)
+    for name in settings.privacy.pii:
+        if name not in provided:
+            raise DataError(
+                f"column {name!r} is named in `privacy.pii`, and no stream has it: map it under "
+                "`columns`, or take it out of the list"
+            )
+    persons = person_columns(settings.privacy, sorted(provided))
+    if persons:
+        need_key(settings.privacy, persons)
+    return Preflight(spans, files, size, persons)
+
+
+def _refuse_users(settings: LogsSettings) -> None:
+    wants = {
+        f"history={settings.history} is what a user clicked": (
+            settings.computes_history, "set `history: 0`"),
+        "splits.by=user": (settings.splits.by == "user", "split by request"),
+    }  # fmt: skip
+    for what, (asked, instead) in wants.items():
+        if asked:
+            raise DataError(
+                f"{what}, and the impressions have no column 'user_id': map it under "
+                f"`impressions.columns`, or {instead}"
+            )
 
 
 def _checked_stream(

@@ -16,7 +16,7 @@ import tensorflow as tf
 from apache_beam import pvalue
 
 from heft import features
-from heft.errors import DataError
+from heft.errors import ConfigError, DataError
 from heft.logs import attribution, encoding, fields
 from heft.logs.attribution import (
     ATTRIBUTED,
@@ -28,12 +28,20 @@ from heft.logs.attribution import (
     Joined,
 )
 from heft.logs.files import LogFile
+from heft.logs.guarding import Guard
 from heft.logs.histories import HISTORY, NARROW_COLUMNS, with_history
 from heft.logs.planning import Plan, ReadFacts
 from heft.logs.reading import Batch, read_batches
 from heft.logs.settings import LogsSettings
-from heft.logs.splitting import IMPRESSION_SPLITS, RequestTimes, SplitPlan, hash_ids
-from heft.logs.summary import NO_HISTORY, NO_VECTOR, SPLIT, UNKNOWN_ITEMS, Counts
+from heft.logs.splitting import (
+    IMPRESSION_SPLITS,
+    RequestTimes,
+    SplitPlan,
+    hash_ids,
+    kept_negatives,
+    row_places,
+)
+from heft.logs.summary import NO_HISTORY, NO_VECTOR, NOTE, SPLIT, UNKNOWN_ITEMS, Counts
 from heft.logs.tables import bucket_slices, empty_table, packed, unpacked
 from heft.record_files import write_shards
 
@@ -43,6 +51,7 @@ __all__ = [
 
 # Outputs of the reading step.
 BUCKETED, FACTS, ITEMS, REJECTED = "bucketed", "facts", "items", "rejected"
+SAMPLED_OUT = "sampled out"  # what became of an impression
 NARROW = "narrow"  # what histories are made of
 
 _JOINED = (fields.IMPRESSIONS, fields.CLICKS, fields.CONVERSIONS)
@@ -52,8 +61,9 @@ _NARROW = (fields.IMPRESSIONS, fields.CLICKS)
 class ReadLog(beam.DoFn):
     """One file → slices of record batches by bucket, facts, and rejected rows."""
 
-    def __init__(self, settings: LogsSettings) -> None:
+    def __init__(self, settings: LogsSettings, persons: tuple[str, ...] = ()) -> None:
         self._settings = settings
+        self._persons = persons
 
     def process(self, file: LogFile) -> Iterator[Any]:
         """Yields the tagged outputs named above."""
@@ -66,12 +76,14 @@ class ReadLog(beam.DoFn):
         rejected = io.BytesIO()
         with gzip.GzipFile(fileobj=rejected, mode="wb", compresslevel=6, mtime=0) as lines:
             try:
-                for batch in read_batches(file, stream, columns):
+                # The key stays on the machine that reads: no worker is sent it.
+                guard = Guard.of(self._settings.privacy, self._persons)
+                for batch in read_batches(file, stream, columns, guard):
                     _note(facts, batch, lines)
                     if file.stream == fields.IMPRESSIONS and len(batch.places):
-                        requests.append(_request_times(batch))
+                        requests.append(_request_times(batch, self._settings.splits.by))
                     yield from self._slices(file, batch)
-            except DataError as error:
+            except (ConfigError, DataError) as error:
                 facts.problem = str(error)
         facts.requests = RequestTimes.merged(requests)
         if facts.reasons:
@@ -152,10 +164,7 @@ class WriteBucket(beam.DoFn):
         impressions, clicks, conversions = (
             self._table(stream, streams.get(stream, [])) for stream in _JOINED
         )
-        joined = attribution.join_bucket(
-            impressions, clicks, conversions,
-            self._settings.click_window, self._settings.conversion_window,
-        )  # fmt: skip
+        joined = attribution.join_bucket(impressions, clicks, conversions, self._settings.rules)
         if self._settings.computes_history:
             table = with_history(joined.table, streams.get(HISTORY, []))
             joined = replace(joined, table=table)
@@ -181,12 +190,23 @@ class WriteBucket(beam.DoFn):
         )  # fmt: skip
         table = table.append_column(features.OBSERVATION, pa.array(seconds))
         requests = hash_ids(table.column(features.REQUEST_ID).combine_chunks())
-        split = splits.assign(requests, shown, table.column(features.RANDOMISED).to_numpy())
+        split = splits.assign(
+            requests, row_places(table, splits.by), table.column(features.RANDOMISED).to_numpy()
+        )
+        impressions = joined.impressions
+        if self._settings.negative_rate < 1:
+            table, kept = self._sampled(table, requests, split)
+            split = split[kept]
+            impressions = Counter({
+                ATTRIBUTED: table.num_rows, SAMPLED_OUT: int((~kept).sum()),
+                DUPLICATES: impressions[DUPLICATES],
+            })  # fmt: skip
         counts: Counts = Counter({(UNKNOWN_ITEMS, ""): unknown})
         for name in self._settings.vectors:
             counts[NO_VECTOR, name] += table.column(name).null_count
         if self._settings.history:
             counts[NO_HISTORY, ""] += table.column(features.HISTORY).null_count
+        counts.update({(NOTE, name): count for name, count in joined.notes.items()})
         shards = []
         for place, name in enumerate(IMPRESSION_SPLITS):
             if name in splits.requests:
@@ -197,11 +217,23 @@ class WriteBucket(beam.DoFn):
         write_shards(shards)
         for stream, outcomes in zip(
             _JOINED,
-            (joined.impressions, joined.clicks, joined.conversions),
+            (impressions, joined.clicks, joined.conversions),
             strict=True,
         ):
             counts.update({(stream, kind): count for kind, count in outcomes.items()})
         return counts
+
+    def _sampled(
+        self, table: pa.Table, requests: np.ndarray, split: np.ndarray
+    ) -> tuple[pa.Table, np.ndarray]:
+        """Rows that stay, with the probability that they did; and which did, (rows,)."""
+        rate = self._settings.negative_rate
+        happened = [table.column(name).to_numpy() for name in (features.CLICK, features.CONVERSION)]
+        drawn = (split == IMPRESSION_SPLITS.index(features.TRAIN)) & ~np.any(happened, axis=0)
+        kept = ~drawn | kept_negatives(requests, rate)
+        sampling = pa.array(np.where(drawn, rate, 1.0).astype(np.float32))
+        table = table.append_column(features.SAMPLING, sampling)
+        return table.filter(pa.array(kept)), kept
 
     def _write_graded(self, bucket: int, blobs: list[bytes], items: pa.Table | None) -> Counts:
         table = self._table(fields.GRADES, blobs)
@@ -240,10 +272,10 @@ def _note(facts: ReadFacts, batch: Batch, lines: gzip.GzipFile) -> None:
         lines.write(b"\n")
 
 
-def _request_times(batch: Batch) -> RequestTimes:
+def _request_times(batch: Batch, by: str) -> RequestTimes:
     return RequestTimes.of_rows(
         hash_ids(batch.columns[features.REQUEST_ID]),
-        batch.columns[features.TIMESTAMP].to_numpy(),
+        row_places(pa.table(batch.columns), by),
         batch.columns[features.RANDOMISED].to_numpy(),
     )
 
