@@ -151,14 +151,23 @@ def first_of_each(rows: pa.Table, order: Sequence[str]) -> pa.Table:
     """One row per impression id: the first by `order`, the last of which counts
     most; sorted by `_hash`, so that the outcome does not depend on how rows came."""
     table = rows.combine_chunks()
-    own = codes(table.column(features.IMPRESSION_ID))
-    keys = [table.column(name).to_numpy() for name in order]
-    places = np.lexsort([*keys, own])
-    kept = places[starts(own[places])]
-    hashes = table.column(HASH).to_numpy()[kept]
+    hashes = table.column(HASH).to_numpy()
+    places = np.argsort(hashes)
+    first = starts(hashes[places])
+    alone = first & np.append(first[1:], True)
+    if alone.all():
+        return table.take(pa.array(places))
+    several = places[~alone]
+    ids = table.column(features.IMPRESSION_ID).combine_chunks().take(pa.array(several))
+    keys = [table.column(name).to_numpy()[several] for name in order]
+    own = codes(ids)
+    by_id = np.lexsort([*keys, own])
+    kept = by_id[starts(own[by_id])]
     # Ids whose hashes collide are set apart by `order`.
-    kept = kept[np.lexsort([*(key[kept] for key in keys), hashes])]
-    return table.take(pa.array(kept))
+    kept = kept[np.lexsort([*(key[kept] for key in keys), hashes[several[kept]]])]
+    both = np.concatenate([places[alone], several[kept]])
+    # Two ordered runs, which a stable sort merges.
+    return table.take(pa.array(both[np.argsort(hashes[both], kind="stable")]))
 
 
 def _flagged_ids(impressions: pa.Table, name: str) -> pa.Array:

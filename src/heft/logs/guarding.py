@@ -19,11 +19,11 @@ from heft.logs.privacy import (
     redacted,
 )
 
-__all__ = ["OPEN", "Guard", "person_columns"]
+__all__ = ["OPEN", "Guard", "person_columns", "plain"]
 
 _WITHHELD = "<withheld>"
 # What a number, a time or a flag may look like without being shown to be something else.
-_PLAIN = re.compile(r"[\d.,:TZ+\-eE ]{0,40}|true|false|yes|no|nan|[+-]?inf(inity)?|null", re.I)
+_PLAIN = re.compile(r"[\d.,:TZ+\-eE \[\]]{0,60}|true|false|yes|no|nan|[+-]?inf(inity)?|null", re.I)
 _NUMBERS = (Kind.POSITION, Kind.TIME, Kind.FLAG, Kind.NUMBER, Kind.PROPENSITY, Kind.GRADE)
 
 
@@ -88,11 +88,16 @@ class Guard:
         if isinstance(value, bytes):
             value = value.decode("utf-8", "backslashreplace")
         text = str(value)
-        if column.kind in _NUMBERS and not _PLAIN.fullmatch(text):
+        if column.kind in _NUMBERS and not plain(text):
             return f"<{len(text)} characters>"
         if column.kind in LIST_KINDS:
             return f"<{len(text)} characters>"
         return redact(text, REDACTIONS) if column.kind is Kind.TEXT else text
+
+
+def plain(text: str) -> bool:
+    """Whether a value looks like a number, a time or a flag, and so is not a person's."""
+    return _PLAIN.fullmatch(text) is not None
 
 
 OPEN = Guard()

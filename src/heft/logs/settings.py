@@ -114,7 +114,8 @@ class LogsSettings(Settings):
     negative_rate: float = Field(default=1.0, gt=0, le=1)
     privacy: PrivacySettings = PrivacySettings()
     max_quarantine_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
-    buckets: int = Field(default=8, ge=1, le=10_000)
+    # Shards of a split. Left out, as many as keep memory bounded, whatever the log's size.
+    buckets: int | None = Field(default=None, ge=1, le=10_000)
 
     @model_validator(mode="after")
     def _extra_columns_have_one_role(self) -> Self:

@@ -29,6 +29,7 @@ from heft.logs.attribution import (
 )
 from heft.logs.files import LogFile
 from heft.logs.guarding import Guard
+from heft.logs.hashing import hash_ids
 from heft.logs.histories import HISTORY, NARROW_COLUMNS, with_history
 from heft.logs.planning import Plan, ReadFacts
 from heft.logs.reading import Batch, read_batches
@@ -37,12 +38,11 @@ from heft.logs.splitting import (
     IMPRESSION_SPLITS,
     RequestTimes,
     SplitPlan,
-    hash_ids,
     kept_negatives,
     row_places,
 )
 from heft.logs.summary import NO_HISTORY, NO_VECTOR, NOTE, SPLIT, UNKNOWN_ITEMS, Counts
-from heft.logs.tables import bucket_slices, empty_table, packed, unpacked
+from heft.logs.tables import Slice, Spill, empty_table, packed, unpacked
 from heft.record_files import write_shards
 
 __all__ = [
@@ -61,8 +61,11 @@ _NARROW = (fields.IMPRESSIONS, fields.CLICKS)
 class ReadLog(beam.DoFn):
     """One file → slices of record batches by bucket, facts, and rejected rows."""
 
-    def __init__(self, settings: LogsSettings, persons: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, settings: LogsSettings, buckets: int, shuffle: str, persons: tuple[str, ...] = ()
+    ) -> None:
         self._settings = settings
+        self._buckets, self._shuffle = buckets, shuffle
         self._persons = persons
 
     def process(self, file: LogFile) -> Iterator[Any]:
@@ -74,7 +77,10 @@ class ReadLog(beam.DoFn):
         facts = ReadFacts(file.stream, file.name, file.number)
         requests: list[RequestTimes] = []
         rejected = io.BytesIO()
-        with gzip.GzipFile(fileobj=rejected, mode="wb", compresslevel=6, mtime=0) as lines:
+        with (
+            gzip.GzipFile(fileobj=rejected, mode="wb", compresslevel=6, mtime=0) as lines,
+            Spill(self._shuffle, self._buckets) as spill,
+        ):
             try:
                 # The key stays on the machine that reads: no worker is sent it.
                 guard = Guard.of(self._settings.privacy, self._persons)
@@ -82,7 +88,7 @@ class ReadLog(beam.DoFn):
                     _note(facts, batch, lines)
                     if file.stream == fields.IMPRESSIONS and len(batch.places):
                         requests.append(_request_times(batch, self._settings.splits.by))
-                    yield from self._slices(file, batch)
+                    yield from self._slices(file, batch, spill)
             except (ConfigError, DataError) as error:
                 facts.problem = str(error)
         facts.requests = RequestTimes.merged(requests)
@@ -91,7 +97,7 @@ class ReadLog(beam.DoFn):
             yield pvalue.TaggedOutput(REJECTED, (key, rejected.getvalue()))
         yield pvalue.TaggedOutput(FACTS, facts)
 
-    def _slices(self, file: LogFile, batch: Batch) -> Iterator[Any]:
+    def _slices(self, file: LogFile, batch: Batch, spill: Spill) -> Iterator[Any]:
         rows = len(batch.places)
         if not rows:
             return
@@ -104,12 +110,11 @@ class ReadLog(beam.DoFn):
         hashes = hash_ids(_key(table, file.stream))
         if file.stream in (fields.IMPRESSIONS, fields.GRADES):
             table = table.append_column(HASH, pa.array(hashes))
-        buckets = self._settings.buckets
-        for bucketed in bucket_slices(file.stream, table, hashes, buckets):
+        for bucketed in spill.slices(file.stream, table, hashes):
             yield pvalue.TaggedOutput(BUCKETED, bucketed)
         if self._settings.computes_history and file.stream in _NARROW:
             narrow = table.select([n for n in NARROW_COLUMNS if n in table.column_names])
-            for bucketed in bucket_slices(file.stream, narrow, hashes, buckets):
+            for bucketed in spill.slices(file.stream, narrow, hashes):
                 yield pvalue.TaggedOutput(NARROW, bucketed)
 
 
@@ -137,8 +142,9 @@ class MergeCatalogue(beam.DoFn):
 class WriteBucket(beam.DoFn):
     """All rows of one bucket → one shard per split."""
 
-    def __init__(self, settings: LogsSettings, split_uris: dict[str, str]) -> None:
+    def __init__(self, settings: LogsSettings, buckets: int, split_uris: dict[str, str]) -> None:
         self._settings = settings
+        self._buckets = buckets
         self._split_uris = split_uris
         self._extra = (*settings.categorical, *settings.numeric, *settings.vectors)
         roles = (settings.categorical, settings.numeric, tuple(settings.vectors))
@@ -147,15 +153,15 @@ class WriteBucket(beam.DoFn):
 
     def process(
         self,
-        bucketed: tuple[int, Iterable[tuple[str, bytes]]],
+        bucketed: tuple[int, Iterable[tuple[str, Slice]]],
         plan: Plan,
         catalogue: bytes,
     ) -> Iterator[Counts]:
         """Yields what became of the rows; nothing is written without a plan for it."""
         bucket, slices = bucketed
-        streams: dict[str, list[bytes]] = {}
-        for stream, blob in slices:
-            streams.setdefault(stream, []).append(blob)
+        streams: dict[str, list[Slice]] = {}
+        for stream, part in sorted(slices):
+            streams.setdefault(stream, []).append(part)
         if plan.splits is None:
             return
         items = unpacked([catalogue]) if catalogue else None
@@ -170,8 +176,8 @@ class WriteBucket(beam.DoFn):
             joined = replace(joined, table=table)
         yield self._write_splits(bucket, joined, items, plan, plan.splits)
 
-    def _table(self, stream: str, blobs: list[bytes]) -> pa.Table:
-        return unpacked(blobs) if blobs else empty_table(stream, self._settings)
+    def _table(self, stream: str, parts: list[Slice]) -> pa.Table:
+        return unpacked(parts) if parts else empty_table(stream, self._settings)
 
     def _write_splits(
         self,
@@ -235,8 +241,8 @@ class WriteBucket(beam.DoFn):
         table = table.append_column(features.SAMPLING, sampling)
         return table.filter(pa.array(kept)), kept
 
-    def _write_graded(self, bucket: int, blobs: list[bytes], items: pa.Table | None) -> Counts:
-        table = self._table(fields.GRADES, blobs)
+    def _write_graded(self, bucket: int, parts: list[Slice], items: pa.Table | None) -> Counts:
+        table = self._table(fields.GRADES, parts)
         rows = table.num_rows
         keys = _key(table, fields.GRADES)
         table = table.append_column(features.IMPRESSION_ID, keys)
@@ -255,7 +261,7 @@ class WriteBucket(beam.DoFn):
     def _shard_path(self, split: str, bucket: int) -> str:
         folder = self._split_uris[split]
         tf.io.gfile.makedirs(folder)
-        return f"{folder}/data_tfrecord-{bucket:05d}-of-{self._settings.buckets:05d}.gz"
+        return f"{folder}/data_tfrecord-{bucket:05d}-of-{self._buckets:05d}.gz"
 
 
 def _note(facts: ReadFacts, batch: Batch, lines: gzip.GzipFile) -> None:

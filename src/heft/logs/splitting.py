@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from heft import features
 from heft.errors import DataError
+from heft.logs.hashing import hash_ids
 from heft.logs.settings import SplitSettings
 
 __all__ = [
@@ -34,12 +34,6 @@ IMPRESSION_SPLITS = (
 _TRAIN, _TUNE, _NATURAL, _HARVEST, _SHUFFLED = range(5)
 _BITS = 53  # of a hash that count: a double holds as many
 _NEVER = np.iinfo(np.int64).max
-
-
-def hash_ids(ids: pa.Array) -> np.ndarray:
-    """Hashes of strings, uint64 (rows,): SipHash under a fixed key, the same in every process."""
-    values = ids.to_numpy(zero_copy_only=False).astype(object)
-    return np.asarray(pd.util.hash_array(values, categorize=False), np.uint64)
 
 
 def _no_rows(dtype: type) -> np.ndarray:
@@ -175,11 +169,10 @@ def kept_negatives(hashes: np.ndarray, rate: float) -> np.ndarray:
     The draw is another one than that of the splits: both rest on the same hash, and train
     would otherwise be cut from one end of it.
     """
-    # The finaliser of SplitMix64 (Steele, Lea & Flood 2014), which mixes all bits.
-    mixed = hashes ^ np.uint64(0x9E3779B97F4A7C15)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    mixed = mixed ^ (mixed >> np.uint64(31))
+    mixed = (hashes ^ np.uint64(0x9E3779B97F4A7C15)) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(29)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(32)
     return np.asarray((mixed >> np.uint64(64 - _BITS)).astype(float) * 2.0**-_BITS < rate)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heft.logs.attribution import Rules, join_bucket
-from heft.logs.splitting import hash_ids
+from heft.logs.hashing import hash_ids
 
 RULES = Rules(click_window=10.0, conversion_window=30.0)
 
