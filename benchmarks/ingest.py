@@ -15,6 +15,9 @@ processes of a part. The last line is one JSON object:
                            it joins clicks, conversions and the catalogue as well
     peak_gib               of memory, the larger of both sizes
     growth_5x              seconds of five times the rows over `seconds`
+
+Beside them stand processor seconds, which other work on the machine moves less: `cpu_seconds`
+and `ratio_cpu`.
 """
 
 import argparse
@@ -62,7 +65,11 @@ def main() -> None:
         print(json.dumps(PARTS[options.part](options)))
         return
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+    os.environ.setdefault("HEFT_PII_KEY", "nobody lives in this benchmark")
     with tempfile.TemporaryDirectory(prefix="heft-ingest-") as folder:
+        # What is compiled is compiled once on a machine, and is not what is timed.
+        write_log(Path(folder) / "warm", 2_000, options.format)
+        _measure("ours", options, Path(folder) / "warm")
         print(json.dumps(_measure_all(options, Path(folder))))
 
 
@@ -77,15 +84,19 @@ def _measure_all(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         ours, theirs = (median(pair[k]["seconds"] for pair in pairs) for k in (0, 1))
         figures |= {"compared_seconds": [round(ours, 2), round(theirs, 2)]}
         figures["ratio_csv_example_gen"] = round(theirs / ours, 2)
+        ours, theirs = (median(pair[k]["cpu_seconds"] for pair in pairs) for k in (0, 1))
+        figures["ratio_cpu"] = round(theirs / ours, 2)
     write_log(folder / "log", options.rows, options.format)
     found = [_measure("ours", options, folder / "log") for _ in range(options.rounds)]
     figures["seconds"] = round(median(one["seconds"] for one in found), 2)
+    figures["cpu_seconds"] = round(median(one["cpu_seconds"] for one in found), 2)
     figures["rows_per_s"] = round(options.rows / figures["seconds"])
     figures["peak_gib"] = round(max(one["peak_gib"] for one in found), 2)
     if options.growth:
         write_log(folder / "long", options.rows * options.growth, options.format)
         long = _measure("ours", options, folder / "long")
         figures["seconds_long"] = round(long["seconds"], 2)
+        figures["cpu_seconds_long"] = round(long["cpu_seconds"], 2)
         figures["peak_gib_long"] = round(long["peak_gib"], 2)
         figures["peak_gib"] = max(figures["peak_gib"], figures["peak_gib_long"])
         figures[f"growth_{options.growth}x"] = round(long["seconds"] / figures["seconds"], 2)
@@ -265,9 +276,9 @@ def _timed(executor: Any, outputs: dict, properties: dict) -> dict[str, float]:
 
     outputs["examples"] = [_artifact(standard_artifacts.Examples, "examples")]
     context = BaseBeamExecutor.Context(make_beam_pipeline_fn=local_pipeline)
-    began = time.monotonic()
+    began, used = time.monotonic(), time.process_time()
     executor(context).Do({}, outputs, properties)
-    return {"seconds": time.monotonic() - began}
+    return {"seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - used}
 
 
 PARTS = {"ours": _ours, "csv": _csv_example_gen}

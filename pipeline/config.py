@@ -100,6 +100,33 @@ class PipelineConfig(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _negatives_are_sampled_once(self) -> Self:
+        """What ingest leaves out is made up for by weights, and by nothing else beside them."""
+        if self.logs.negative_rate < 1:
+            others = {
+                "model.negative_rate": self.model.negative_rate,
+                "importance.sampling_rate": self.importance.sampling_rate,
+            }
+            for name, rate in others.items():
+                if rate < 1:
+                    raise ValueError(
+                        f"{name}={rate} is for a log that was sampled before it came, and "
+                        f"logs.negative_rate={self.logs.negative_rate} is made up for by itself: "
+                        "leave one of them out"
+                    )
+        return self
+
+    def with_corrections(self) -> Self:
+        """With the correction that sampled negatives need, where ingest samples them."""
+        corrections = self.importance.corrections
+        if self.logs.negative_rate == 1 or "negative_sampling" in corrections:
+            return self
+        importance = self.importance.model_copy(
+            update={"corrections": {**corrections, "negative_sampling": {}}}
+        )
+        return self.model_copy(update={"importance": importance})
+
     @property
     def widths(self) -> dict[str, int]:
         """How many values a row has of each column that is a list."""
@@ -140,7 +167,7 @@ def load(
         if isinstance(raw.get(section), dict) or (section != "simulate" and section not in raw):
             raw[section] = {"seed": raw.get("seed", 0), **raw.get(section, {})}
     try:
-        return PipelineConfig.model_validate(raw)
+        return PipelineConfig.model_validate(raw).with_corrections()
     except ValidationError as error:
         raise ConfigError(f"{path}: {_explain(error, laid)}") from error
 

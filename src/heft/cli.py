@@ -33,7 +33,7 @@ RunName = Annotated[
     str | None, typer.Option("--name", help="Name of the run, if not the config's.")
 ]
 Span = Annotated[
-    int | None, typer.Option("--span", min=0, help="The span of the logs to train on.")
+    str | None, typer.Option("--span", help="The span of the logs to read: a number or a date.")
 ]
 Source = Literal["builtin", "chorus", "home_depot", "pairs"]
 
@@ -112,6 +112,35 @@ def run(
     from pipeline.street import run_street
 
     run_street(_street(config, runs, with_, _overrides(set_, name, span), verbose))
+
+
+@app.command()
+def ingest(
+    config: Config,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read a sample and say what would be done.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the examples, if not the run's.")
+    ] = None,
+    runs: RunsDir = Path("runs"),
+    name: RunName = None,
+    span: Span = None,
+    with_: With = None,
+    set_: Set = None,
+    verbose: Verbose = False,
+) -> None:
+    """Read, join and split the logs of a config, and nothing after that."""
+    from heft.console import quiet
+
+    quiet(verbose)
+    from pipeline.ingesting import check_logs, ingest_logs
+
+    street = _street(config, runs, with_, _overrides(set_, name, span), verbose)
+    if check:
+        check_logs(street)
+    else:
+        ingest_logs(street, out)
 
 
 @app.command()
@@ -199,7 +228,7 @@ def _run_folder(run: Path, runs: Path) -> Path:
     )
 
 
-def _overrides(set_: list[str] | None, name: str | None, span: int | None) -> dict[str, Any]:
+def _overrides(set_: list[str] | None, name: str | None, span: str | None) -> dict[str, Any]:
     overrides = _pairs(set_ or []) | ({"name": name} if name else {})
     return overrides | ({} if span is None else {"logs.span": span})
 
