@@ -1,11 +1,13 @@
 """TFRecord files of `tf.Example`s, encoded and compressed on all cores of this process."""
 
+import gzip
 import os
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import IO, Any
+from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 import tensorflow as tf
@@ -22,6 +24,7 @@ _LEVEL = 1
 _GZIP = 16 + zlib.MAX_WBITS
 _MOST_THREADS = 8  # of one process: Beam may run several
 _HAND_ROWS = 4_096
+_NOTHING = gzip.compress(b"", mtime=0)
 _AHEAD = 2  # blocks in hand, times threads
 
 
@@ -36,40 +39,27 @@ def write_shards(shards: Sequence[Shard]) -> None:
             knows. A block is made in a thread, and no more than a few are alive at a time.
     """
     threads = min(len(os.sched_getaffinity(0)), _MOST_THREADS)
-    jobs = _jobs(shards)
     with ThreadPoolExecutor(threads) as pool:
-        coming: deque[tuple[str, Future[bytes] | None]] = deque()
-        path, file = "", None
-        try:
-            for own, block, packed in jobs:
-                coming.append((own, pool.submit(_encoded, block, packed) if block else None))
-                while len(coming) > _AHEAD * threads:
-                    path, file = _write_next(coming, path, file)
-            while coming:
-                path, file = _write_next(coming, path, file)
-        finally:
-            if file is not None:
-                file.close()
+        coming: deque[Future[bytes]] = deque()
+        ahead = _jobs(shards)
+        # Blocks of later shards are begun while those of the first are written.
+        for path, blocks in shards:
+            packed, empty = path.endswith(".gz"), True
+            with _open(path) as file:
+                for _ in blocks:
+                    for block, own in islice(ahead, _AHEAD * threads - len(coming)):
+                        coming.append(pool.submit(_encoded, block, own))
+                    data = coming.popleft().result()
+                    empty &= not data
+                    file.write(data)
+                if packed and empty:
+                    file.write(_NOTHING)
 
 
-def _jobs(shards: Sequence[Shard]) -> Iterator[tuple[str, Block | None, bool]]:
+def _jobs(shards: Sequence[Shard]) -> Iterator[tuple[Block, bool]]:
     for path, blocks in shards:
-        packed = path.endswith(".gz")
-        yield path, None, packed
-        for block in blocks or ([dict] if packed else []):
-            yield path, block, packed
-
-
-def _write_next(
-    coming: deque[tuple[str, Future[bytes] | None]], path: str, file: IO[bytes] | None
-) -> tuple[str, IO[bytes]]:
-    own, future = coming.popleft()
-    if future is None or file is None:
-        if file is not None:
-            file.close()
-        return own, _open(own)
-    file.write(future.result())
-    return path, file
+        for block in blocks:
+            yield block, path.endswith(".gz")
 
 
 def _open(path: str) -> Any:
@@ -77,12 +67,14 @@ def _open(path: str) -> Any:
 
 
 def _encoded(block: Block, packed: bool) -> bytes:
+    """The bytes of a block; none at all of one without rows, for TensorFlow takes an empty gzip
+    member for the end of the file."""
     deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP) if packed else None
     parts = []
     for columns in _hands(block()):
         records = encode_records(columns)
         parts.append(deflate.compress(records.data) if deflate else records.tobytes())
-    return b"".join([*parts, deflate.flush() if deflate else b""])
+    return b"".join([*parts, deflate.flush() if deflate and parts else b""])
 
 
 def _hands(columns: Mapping[str, pa.Array]) -> Iterator[Mapping[str, pa.Array]]:
