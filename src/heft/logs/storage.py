@@ -18,6 +18,7 @@ __all__ = ["content_digest", "is_remote", "listed", "opened"]
 
 # What Beam needs beside itself, by scheme.
 _EXTRAS = {"s3": "boto3", "gs": "apache-beam[gcp]", "hdfs": "hdfs"}
+_NOT_INSTALLED = ("Unable to get filesystem from", "ImportError", "No module named")
 _BLOCK = 1 << 22
 
 
@@ -114,27 +115,37 @@ def _systems(path: str) -> Any:
         DataError: there is none.
     """
     from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
 
+    if getattr(FileSystems, "_pipeline_options", None) is None:
+        FileSystems.set_options(PipelineOptions([]))
     scheme = path.split("://", 1)[0]
     try:
         FileSystems.get_filesystem(path)
-    except ValueError as error:
-        if scheme not in _EXTRAS:
-            known = ", ".join(f"{name}://" for name in sorted(_EXTRAS))
+    except Exception as error:
+        if not any(said in str(error) for said in _NOT_INSTALLED):
+            raise _unreachable(path, error) from error
+        if scheme in _EXTRAS:
             raise DataError(
-                f"{path}: Beam knows no file system {scheme}://: expected one of {known} or a "
-                "folder of this machine; one of your own is registered by importing its "
-                "subclass of apache_beam.io.filesystem.FileSystem"
+                f"{path}: Beam cannot read {scheme}:// here: expected the package "
+                f"{_EXTRAS[scheme]!r}; install it beside Heft"
             ) from error
+        known = ", ".join(f"{name}://" for name in sorted(_EXTRAS))
         raise DataError(
-            f"{path}: Beam cannot read {scheme}:// here: expected the package "
-            f"{_EXTRAS[scheme]!r}; install it beside Heft"
+            f"{path}: Beam knows no file system {scheme}://: expected one of {known} or a folder "
+            "of this machine; one of your own is registered by importing its subclass of "
+            "apache_beam.io.filesystem.FileSystem"
         ) from error
     return FileSystems
 
 
 def _unreachable(path: str, error: Exception) -> DataError:
     why = (str(error).splitlines() or [type(error).__name__])[0]
+    if "Missing boto3" in why:
+        return DataError(
+            f"{path}: Beam cannot read s3:// here: expected the package 'boto3'; install it "
+            "beside Heft"
+        )
     return DataError(
         f"{path} cannot be listed ({type(error).__name__}: {why[:300]}): check the address, the "
         "credentials of this machine, and for hdfs:// the `beam` arguments --hdfs_host, "
