@@ -74,6 +74,8 @@ def ingest(
         GateError: more than `max_quarantine_rate` of a stream cannot be used.
             As with DataError no split is written; the quarantine is.
     """
+    # Made first: its options tell Beam's file systems where they are.
+    pipeline = make_pipeline()
     looked = preflight(settings)
     files = [file for stream in STREAMS for file in stream_files(settings, stream, looked.spans)]
     tf.io.gfile.makedirs(quarantine_uri)
@@ -81,7 +83,7 @@ def ingest(
     # What a run left that was killed.
     _clear(places.shuffle)
     try:
-        with make_pipeline() as pipeline:
+        with pipeline:
             _build(pipeline, files, settings, places, looked)
     finally:
         _clear(places.shuffle)
