@@ -3,7 +3,8 @@
 from tfx.types.artifact import Artifact, Property, PropertyType
 
 __all__ = [
-    "PairReadings", "Quarantine", "Report", "SampleImportance", "TextEmbeddings",
+    "FeatureRankings", "PairReadings", "Quarantine", "Report", "SampleImportance", "TextEmbeddings",
+    "TextEncoderFolder",
     "WeightingVerdict",
 ]  # fmt: skip
 
@@ -25,11 +26,28 @@ class TextEmbeddings(Artifact):
     }
 
 
+class TextEncoderFolder(Artifact):
+    """A fine-tuned checkpoint in `encoder/`; see `heft.text.finetune`."""
+
+    TYPE_NAME = "HeftTextEncoder"
+    PROPERTIES = {
+        "parent": Property(type=PropertyType.STRING),
+        "steps": Property(type=PropertyType.INT),
+    }
+
+
 class PairReadings(Artifact):
     """What BERT's attention says of query and title pairs; see `heft.text.links`."""
 
     TYPE_NAME = "HeftPairReadings"
     PROPERTIES = {"pairs": Property(type=PropertyType.INT)}
+
+
+class FeatureRankings(Artifact):
+    """Features by what they have to do with the labels; see `heft.selection`."""
+
+    TYPE_NAME = "HeftFeatureRankings"
+    PROPERTIES = {"features": Property(type=PropertyType.INT)}
 
 
 class SampleImportance(Artifact):

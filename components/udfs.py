@@ -34,6 +34,7 @@ def run_fn(fn_args: FnArgs) -> None:
         log_dir=fn_args.model_run_dir,
         resume_dir=config["resume_dir"],
         base_model=fn_args.base_model,
+        ranking_uri=config["ranking_uri"],
     )
     train_and_export(
         run,

@@ -13,6 +13,7 @@ from heft.features import HISTORY, Role, logged_columns
 from heft.importance.settings import ImportanceSettings
 from heft.logs.settings import LogsSettings
 from heft.model.settings import ModelSettings
+from heft.selection.settings import RankingSettings
 from heft.serving_check import ServingCheckSettings
 from heft.settings import Settings
 from heft.simulate.settings import SimulationSettings
@@ -23,7 +24,7 @@ from heft.tuning.settings import TuneSettings
 __all__ = ["PipelineConfig", "Thresholds", "load"]
 
 _NOT_SET = object()
-_SEEDED = ("simulate", "importance", "model", "tune")
+_SEEDED = ("simulate", "importance", "ranking", "model", "tune")
 _LISTED_UNDER = {Role.CATEGORICAL: "categorical", Role.NUMERIC: "numeric", Role.VECTOR: "vectors"}
 
 
@@ -64,6 +65,7 @@ class PipelineConfig(Settings):
     transform: TransformSettings = TransformSettings()
     text: TextSettings = TextSettings()
     importance: ImportanceSettings = ImportanceSettings()
+    ranking: RankingSettings = RankingSettings()
     model: ModelSettings = ModelSettings()
     tune: TuneSettings = TuneSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -127,6 +129,16 @@ class PipelineConfig(Settings):
         )
         return self.model_copy(update={"importance": importance})
 
+    @model_validator(mode="after")
+    def _encoder_stays_where_weights_are_handed_on(self) -> Self:
+        if self.text.finetune and (self.model.warm_start or self.model.base_model is not None):
+            raise ValueError(
+                "text.finetune with model.warm_start or model.base_model: the weights are for the "
+                "vectors of another encoder; fine-tune once with `heft finetune`, name the folder "
+                "as text.encoder, and go on from there"
+            )
+        return self
+
     @property
     def widths(self) -> dict[str, int]:
         """How many values a row has of each column that is a list."""
@@ -166,6 +178,9 @@ def load(
     for section in _SEEDED:
         if isinstance(raw.get(section), dict) or (section != "simulate" and section not in raw):
             raw[section] = {"seed": raw.get("seed", 0), **raw.get(section, {})}
+    text = raw.get("text")
+    if isinstance(text, dict) and isinstance(text.get("finetune"), dict):
+        text["finetune"] = {"seed": raw.get("seed", 0), **text["finetune"]}
     try:
         return PipelineConfig.model_validate(raw).with_corrections()
     except ValidationError as error:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import pusher_pb2, transform_pb2
+from tfx.proto import pusher_pb2
 from tfx.types import Channel, standard_artifacts
 from tfx.types.artifact import Artifact
 
@@ -14,7 +14,6 @@ from components.anomaly_gate.component import AnomalyGate
 from components.artifacts import PairReadings
 from components.importance_estimator.component import ImportanceEstimator
 from components.log_example_gen.component import LogExampleGen
-from components.log_transform.component import LogTransform
 from components.pair_reader.component import PairReader
 from components.report.component import ReportGen
 from components.serving_validator.component import ServingValidator
@@ -26,10 +25,11 @@ from pipeline.beam import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.digest import source_digest
 from pipeline.evaluation import eval_config
+from pipeline.nodes import fine_tuning, ranker, schema_node, transform_node
 from pipeline.places import Places
 from pipeline.resolvers import BlessedBefore, LatestBefore
 
-__all__ = ["create_pipeline", "create_weighing_pipeline"]
+__all__ = ["create_finetuning_pipeline", "create_pipeline", "create_weighing_pipeline"]
 
 
 def create_pipeline(
@@ -48,6 +48,7 @@ def create_pipeline(
     street = _weigh(add, config, places, input_fingerprint)
     examples, weigher, embedder = street.logs.outputs["examples"], street.weigher, street.embedder
     graph = street.transform.outputs["transform_graph"]
+    ranking = add(ranker(config, *street[1:])).outputs["ranking"]
     base = None
     if config.model.warm_start:
         older = _blessed_before("base_model", weigher.outputs["importance"])
@@ -62,6 +63,7 @@ def create_pipeline(
             config.transform,
             source_digest("components.udfs", "components.weighted_trainer.executor"),
             base,
+            ranking if config.model.selection else None,
         )
     )
     model = trainer.outputs["model"]
@@ -112,6 +114,8 @@ def create_pipeline(
             quarantine=street.logs.outputs["quarantine"],
             embeddings=embedder.outputs["embeddings"],
             importance=weigher.outputs["importance"],
+            ranking=ranking,
+            model=model,
             model_run=trainer.outputs["model_run"],
             evaluator_blessing=evaluator.outputs["blessing"],
             evaluation=evaluator.outputs["evaluation"],
@@ -129,9 +133,24 @@ def create_pipeline(
 def create_weighing_pipeline(
     config: PipelineConfig, places: Places, input_fingerprint: str
 ) -> Pipeline:
-    """The nodes up to ImportanceEstimator, each as in `create_pipeline`, whose cache they share."""
+    """The nodes up to ImportanceEstimator, each as in `create_pipeline`, whose cache they share.
+
+    FeatureRanker is one of them where the model selects features.
+    """
     nodes: list[BaseNode] = []
-    _weigh(_adder(nodes), config, places, input_fingerprint)
+    street = _weigh(_adder(nodes), config, places, input_fingerprint)
+    if config.model.selection:
+        nodes.append(ranker(config, *street[1:]))
+    return _pipeline(nodes, config, places)
+
+
+def create_finetuning_pipeline(
+    config: PipelineConfig, places: Places, input_fingerprint: str
+) -> Pipeline:
+    """The nodes up to FineTuner, each as in `create_pipeline`, whose cache they share."""
+    nodes: list[BaseNode] = []
+    _, transform = _transformed(_adder(nodes), config, places, input_fingerprint)
+    nodes += fine_tuning(config, transform)
     return _pipeline(nodes, config, places)
 
 
@@ -142,9 +161,10 @@ class _Street(NamedTuple):
     weigher: BaseNode
 
 
-def _weigh(
+def _transformed(
     add: Callable[[BaseNode], BaseNode], config: PipelineConfig, places: Places, fingerprint: str
-) -> _Street:
+) -> tuple[BaseNode, BaseNode]:
+    """LogExampleGen and Transform, and what lies between them."""
     logs = add(LogExampleGen(config.logs, fingerprint, _digest("log_example_gen")))
     examples = logs.outputs["examples"]
     statistics = add(
@@ -152,7 +172,7 @@ def _weigh(
             examples=examples, exclude_splits=[s for s in f.SPLITS if s not in (f.TRAIN, f.NATURAL)]
         )
     )
-    schema = add(_schema(places, statistics))
+    schema = add(schema_node(places, statistics))
     earlier = add(
         _latest_before(
             "previous_statistics",
@@ -168,15 +188,26 @@ def _weigh(
             _digest("anomaly_gate"),
         )
     )
-    transform = add(_transform(config, examples, schema.outputs["schema"]))
+    transform = add(transform_node(config, examples, schema.outputs["schema"]))
     transform.add_upstream_node(gate)
+    return logs, transform
+
+
+def _weigh(
+    add: Callable[[BaseNode], BaseNode], config: PipelineConfig, places: Places, fingerprint: str
+) -> _Street:
+    logs, transform = _transformed(add, config, places, fingerprint)
+    encoder = None
+    if config.text.finetune:
+        encoder = [add(node) for node in fine_tuning(config, transform)][-1].outputs["encoder"]
     graph = transform.outputs["transform_graph"]
     embedder = add(
         TextEmbedder(
             transform_graph=graph,
             examples=transform.outputs["transformed_examples"],
-            settings=config.text,
+            settings=config.text.model_copy(update={"finetune": None}),
             source_digest=_digest("text_embedder"),
+            encoder=encoder,
         )
     )
     transformed, embeddings = transform.outputs["transformed_examples"], embedder.outputs
@@ -236,34 +267,6 @@ def _pipeline(nodes: list[BaseNode], config: PipelineConfig, places: Places) -> 
 
 def _digest(component: str) -> str:
     return source_digest(f"components.{component}.executor")
-
-
-def _schema(places: Places, statistics: BaseNode) -> BaseNode:
-    """The schema from git; inferred, to be reviewed, where a config names none."""
-    if places.schema_file is None:
-        return tfx.components.SchemaGen(
-            statistics=statistics.outputs["statistics"], infer_feature_shape=False
-        )
-    return tfx.components.ImportSchemaGen(schema_file=places.schema_file)
-
-
-def _transform(config: PipelineConfig, examples: Channel, schema: Channel) -> BaseNode:
-    """Texts of `tune` join the vocabulary, so that early stopping sees their vectors."""
-    return LogTransform(
-        examples=examples,
-        schema=schema,
-        preprocessing_fn="components.udfs.preprocessing_fn",
-        splits_config=transform_pb2.SplitsConfig(
-            analyze=[f.TRAIN, f.TUNE], transform=[f.TRAIN, f.TUNE, f.HARVEST]
-        ),
-        custom_config={
-            "settings": config.transform.model_dump_json(),
-            **({"widths": config.widths} if config.widths else {}),
-            # Not of components.udfs, which would run Transform again for a change of the model.
-            "source_digest": source_digest("heft.transform", "components.log_transform.executor"),
-        },
-        disable_statistics=True,
-    ).with_id("Transform")
 
 
 def _latest_before(name: str, kind: type[Artifact], candidate: Channel) -> BaseNode:

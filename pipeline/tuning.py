@@ -68,8 +68,9 @@ def _search(ready: Prepared, outputs: dict[str, dict[str, str]], street: Street)
         embeddings_uri=outputs["TextEmbedder"]["embeddings"],
         importance_uri=outputs["ImportanceEstimator"]["importance"],
         model_dir="", control_dir="", log_dir="",
+        ranking_uri=outputs["FeatureRanker"]["ranking"] if config.model.selection else None,
     )  # fmt: skip
-    made = Materials.of(run, config.transform, config.model.history)
+    made = Materials.of(run, config.transform, config.model.history, config.model.selection)
     with tempfile.TemporaryDirectory(prefix="heft-rows-") as packed:
         rows = pack_rows(run, made.sizes, packed)
         space = Space.of(config.model, config.tune.space, rows.train.rows)

@@ -6,6 +6,7 @@ from tfx.types import Channel, channel, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from components.artifacts import (
+    FeatureRankings,
     Quarantine,
     Report,
     SampleImportance,
@@ -26,6 +27,8 @@ class ReportGenSpec(ComponentSpec):
         "quarantine": ChannelParameter(type=Quarantine),
         "embeddings": ChannelParameter(type=TextEmbeddings),
         "importance": ChannelParameter(type=SampleImportance),
+        "ranking": ChannelParameter(type=FeatureRankings),
+        "model": ChannelParameter(type=standard_artifacts.Model),
         "model_run": ChannelParameter(type=standard_artifacts.ModelRun),
         "evaluator_blessing": ChannelParameter(type=standard_artifacts.ModelBlessing),
         "evaluation": ChannelParameter(type=standard_artifacts.ModelEvaluation),

@@ -8,8 +8,11 @@ from tfx.components.pusher.executor import _PUSHED_DESTINATION_KEY, _PUSHED_KEY
 from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
+from tfx.utils import path_utils
 
 from heft.report.collect import Sources, write_report
+
+_FOLDERS = ("quarantine", "embeddings", "importance", "ranking")
 
 
 class Executor(BaseExecutor):
@@ -26,7 +29,8 @@ class Executor(BaseExecutor):
         pushed = given["pushed_model"]
         blessed = evaluator.ARTIFACT_PROPERTY_BLESSED_KEY
         sources = Sources(
-            **{name: given[name].uri for name in ("quarantine", "embeddings", "importance")},
+            **{name: given[name].uri for name in _FOLDERS},
+            model=path_utils.serving_model_dir(given["model"].uri),
             model_run=given["model_run"].uri,
             evaluation=given["evaluation"].uri,
             verdict=given["verdict"].uri,

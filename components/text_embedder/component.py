@@ -5,7 +5,7 @@ from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.types import Channel, channel, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.artifacts import TextEmbeddings
+from components.artifacts import TextEmbeddings, TextEncoderFolder
 from components.text_embedder.executor import Executor
 from heft.text.settings import TextSettings
 
@@ -23,6 +23,7 @@ class TextEmbedderSpec(ComponentSpec):
         "transform_graph": ChannelParameter(type=standard_artifacts.TransformGraph),
         "examples": ChannelParameter(type=standard_artifacts.Examples),
         "previous": ChannelParameter(type=TextEmbeddings, optional=True),
+        "encoder": ChannelParameter(type=TextEncoderFolder, optional=True),
     }
     OUTPUTS = {"embeddings": ChannelParameter(type=TextEmbeddings)}
 
@@ -31,7 +32,8 @@ class TextEmbedder(BaseComponent):
     """Embeds the vocabularies' texts with BERT; `examples` give the traffic.
 
     Only the train split of `examples` is read. With `previous`, an earlier run's
-    table, only new texts go through the encoder.
+    table, only new texts go through the encoder. With `encoder` it takes the place of the
+    settings' own.
     """
 
     SPEC_CLASS = TextEmbedderSpec
@@ -44,12 +46,14 @@ class TextEmbedder(BaseComponent):
         settings: TextSettings,
         previous: channel.BaseChannel | None = None,
         source_digest: str = "",
+        encoder: channel.BaseChannel | None = None,
     ) -> None:
         super().__init__(
             TextEmbedderSpec(
                 transform_graph=transform_graph,
                 examples=examples,
                 previous=previous,
+                encoder=encoder,
                 settings=settings.model_dump_json(),
                 source_digest=source_digest,
                 embeddings=Channel(type=TextEmbeddings),

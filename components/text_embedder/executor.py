@@ -7,6 +7,7 @@ from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
 
 from heft import features as f
+from heft.text.finetune_run import encoder_folder
 from heft.text.run import embed_vocabularies
 from heft.text.settings import TextSettings
 
@@ -25,10 +26,13 @@ class Executor(BaseExecutor):
         """Writes the table and stamps how many texts it holds and whose vectors they are."""
         output = artifact_utils.get_single_instance(output_dict["embeddings"])
         previous = input_dict.get("previous")
+        settings = TextSettings.model_validate_json(exec_properties["settings"])
+        if encoder := input_dict.get("encoder"):
+            settings = settings.model_copy(update={"encoder": encoder_folder(encoder[0].uri)})
         table = embed_vocabularies(
             transform_uri=artifact_utils.get_single_uri(input_dict["transform_graph"]),
             train_uri=artifact_utils.get_split_uri(input_dict["examples"], f.TRAIN),
-            settings=TextSettings.model_validate_json(exec_properties["settings"]),
+            settings=settings,
             table_uri=output.uri,
             previous_uri=previous[0].uri if previous else None,
         )

@@ -9,7 +9,7 @@ from tfx.types.component_spec import ChannelParameter
 from tfx.types.standard_component_specs import TrainerSpec
 from tfx.utils import json_utils
 
-from components.artifacts import SampleImportance, TextEmbeddings
+from components.artifacts import FeatureRankings, SampleImportance, TextEmbeddings
 from components.weighted_trainer.executor import Executor
 from heft import features as f
 from heft.model.settings import ModelSettings
@@ -19,12 +19,13 @@ __all__ = ["WeightedTrainer"]
 
 
 class WeightedTrainerSpec(TrainerSpec):
-    """Trainer's spec with two more inputs and the control as one more output."""
+    """Trainer's spec with three more inputs and the control as one more output."""
 
     PARAMETERS = TrainerSpec.PARAMETERS
     INPUTS = TrainerSpec.INPUTS | {
         "embeddings": ChannelParameter(type=TextEmbeddings),
         "importance": ChannelParameter(type=SampleImportance),
+        "ranking": ChannelParameter(type=FeatureRankings, optional=True),
     }
     OUTPUTS = TrainerSpec.OUTPUTS | {
         "control_model": ChannelParameter(type=standard_artifacts.Model),
@@ -32,7 +33,10 @@ class WeightedTrainerSpec(TrainerSpec):
 
 
 class WeightedTrainer(BaseComponent):
-    """Trains the weighted model and, beside it, the same model without weights."""
+    """Trains the weighted model and, beside it, the same model without weights.
+
+    `model.selection` needs `ranking`.
+    """
 
     SPEC_CLASS = WeightedTrainerSpec
     EXECUTOR_SPEC = ExecutorClassSpec(Executor)
@@ -48,6 +52,7 @@ class WeightedTrainer(BaseComponent):
         transform: TransformSettings,
         source_digest: str = "",
         base_model: channel.BaseChannel | None = None,
+        ranking: channel.BaseChannel | None = None,
     ) -> None:
         config = {
             "model": model.model_dump_json(),
@@ -60,6 +65,7 @@ class WeightedTrainer(BaseComponent):
                 transform_graph=transform_graph,
                 embeddings=embeddings,
                 importance=importance,
+                ranking=ranking,
                 base_model=base_model,
                 train_args=trainer_pb2.TrainArgs(splits=[f.TRAIN]),
                 eval_args=trainer_pb2.EvalArgs(splits=[f.TUNE]),

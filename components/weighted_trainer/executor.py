@@ -22,9 +22,11 @@ class Executor(GenericExecutor):
     ) -> FnArgs:
         fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
         control = artifact_utils.get_single_uri(output_dict["control_model"])
+        ranking = input_dict.get("ranking")
         fn_args.custom_config = fn_args.custom_config | {
             "embeddings_uri": artifact_utils.get_single_uri(input_dict["embeddings"]),
             "importance_uri": artifact_utils.get_single_uri(input_dict["importance"]),
+            "ranking_uri": ranking[0].uri if ranking else None,
             "control_dir": path_utils.serving_model_dir(control),
             "resume_dir": resume_dir(input_dict, output_dict, exec_properties),
         }

@@ -7,10 +7,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-import yaml
 from rich.console import Console
 
-from heft.errors import ConfigError, HeftError, InputError
+from heft import cli_after
+from heft.cli_options import (
+    RUNS,
+    Config,
+    RunName,
+    RunsDir,
+    Set,
+    Span,
+    Verbose,
+    With,
+    pairs,
+    screen,
+)
+from heft.errors import ConfigError, HeftError
 
 __all__ = ["app", "main"]
 
@@ -20,21 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-_out = Console(highlight=False)
-
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the engines' logs.")]
-RunsDir = Annotated[Path, typer.Option("--runs", help="Folder that holds all runs.")]
-With = Annotated[
-    list[Path] | None, typer.Option("--with", help="Settings laid over the config: a YAML file.")
-]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: model.epochs=2.")]
-Config = Annotated[Path, typer.Argument(help="A YAML file, such as pipeline/configs/demo.yaml.")]
-RunName = Annotated[
-    str | None, typer.Option("--name", help="Name of the run, if not the config's.")
-]
-Span = Annotated[
-    str | None, typer.Option("--span", help="The span of the logs to read: a number or a date.")
-]
 Source = Literal["builtin", "chorus", "home_depot", "pairs"]
 
 
@@ -56,7 +53,7 @@ def version(
 ) -> None:
     """Options of `heft` itself."""
     if show:
-        _out.print(importlib.metadata.version("heft"))
+        screen.print(importlib.metadata.version("heft"))
         raise typer.Exit
 
 
@@ -81,7 +78,7 @@ def simulate(
     from heft.simulate import simulate as run_simulation
 
     values: dict[str, Any] = {"source": source, "data": str(data) if data else None}
-    values |= {"sessions": sessions, "seed": seed, **_pairs(set_ or [])}
+    values |= {"sessions": sessions, "seed": seed, **pairs(set_ or [])}
     try:
         settings = SimulationSettings.model_validate(values)
     except ValidationError as error:
@@ -91,14 +88,14 @@ def simulate(
         raise ConfigError(f"{key}={fault['input']!r}: {said}" if key else said) from error
     counts = run_simulation(settings, out)
     for name, count in counts.items():
-        _out.print(f"{name.replace('_', ' '):<22}{count:>12,}")
-    _out.print(f"logs in {out}")
+        screen.print(f"{name.replace('_', ' '):<22}{count:>12,}")
+    screen.print(f"logs in {out}")
 
 
 @app.command()
 def run(
     config: Config,
-    runs: RunsDir = Path("runs"),
+    runs: RunsDir = RUNS,
     name: RunName = None,
     span: Span = None,
     with_: With = None,
@@ -146,7 +143,7 @@ def ingest(
 @app.command()
 def tune(
     config: Config,
-    runs: RunsDir = Path("runs"),
+    runs: RunsDir = RUNS,
     name: RunName = None,
     span: Span = None,
     trials: Annotated[
@@ -167,50 +164,32 @@ def tune(
 
 
 @app.command()
-def report(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or its name under runs/.")],
-    runs: RunsDir = Path("runs"),
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a short summary.")] = False,
-    open_: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
-) -> None:
-    """Render a run's report again and say where it lies."""
-    from heft.report.files import rerender, summary_text
-
-    folder = _run_folder(run, runs)
-    if markdown:
-        print(summary_text(folder))
-        return
-    page = rerender(folder)
-    _out.print(f"report: {page}", soft_wrap=True)
-    if open_:
-        typer.launch(str(page))
-
-
-@app.command()
-def predict(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or its name under runs/.")],
-    query: Annotated[str, typer.Option(help="What was asked.")],
-    title: Annotated[list[str], typer.Option(help="An item's title; may be repeated.")],
-    column: Annotated[
-        list[str] | None, typer.Option("--column", help="Any other column: price=9.99.")
-    ] = None,
-    runs: RunsDir = Path("runs"),
+def finetune(
+    config: Config,
+    runs: RunsDir = RUNS,
+    name: RunName = None,
+    span: Span = None,
+    with_: With = None,
+    set_: Set = None,
     verbose: Verbose = False,
 ) -> None:
-    """Ask a run's pushed model, in this process, what items are worth to a query."""
-    from rich.table import Table
-
+    """Fine-tune the text encoder on the log's clicks; writes finetuned.yaml, for `run --with`."""
     from heft.console import quiet
 
     quiet(verbose)
-    from heft.model.predict import predict_columns, pushed_model
+    from pipeline.finetuning import run_finetune
 
-    path = pushed_model(_run_folder(run, runs))
-    answers = predict_columns(path, query, title, _pairs(column or []))
-    table = Table("title", *answers, title=f"query: {query}", title_justify="left")
-    for row in sorted(range(len(title)), key=lambda i: -float(answers["ctcvr"][i])):
-        table.add_row(title[row], *(f"{float(values[row]):.4f}" for values in answers.values()))
-    _out.print(table)
+    run_finetune(_street(config, runs, with_, _overrides(set_, name, span), verbose))
+
+
+for command in (
+    cli_after.report,
+    cli_after.predict,
+    cli_after.explain,
+    cli_after.lineage,
+    cli_after.rollback,
+):
+    app.command()(command)
 
 
 def _err() -> Console:
@@ -218,18 +197,8 @@ def _err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def _run_folder(run: Path, runs: Path) -> Path:
-    for folder in (run, runs / run):
-        if (folder / "summary.json").is_file():
-            return folder
-    raise InputError(
-        f"no finished run at {run} or {runs / run}: expected a folder with summary.json; "
-        "`heft run CONFIG` makes one"
-    )
-
-
 def _overrides(set_: list[str] | None, name: str | None, span: str | None) -> dict[str, Any]:
-    overrides = _pairs(set_ or []) | ({"name": name} if name else {})
+    overrides = pairs(set_ or []) | ({"name": name} if name else {})
     return overrides | ({} if span is None else {"logs.span": span})
 
 
@@ -242,26 +211,12 @@ def _street(
 ) -> Any:
     from pipeline.street import Street
 
-    return Street(config, runs, _data_dir(), tuple(overlays or ()), overrides, _out, verbose)
+    return Street(config, runs, _data_dir(), tuple(overlays or ()), overrides, screen, verbose)
 
 
 def _data_dir() -> Path:
     """Where downloaded data sets lie: the setting HEFT_DATA, else beside the project."""
     return Path(os.environ.get("HEFT_DATA", "../shared/data"))
-
-
-def _pairs(items: list[str]) -> dict[str, Any]:
-    """`key=value` arguments, values read as YAML scalars."""
-    pairs = {}
-    for item in items:
-        key, sign, value = item.partition("=")
-        if not sign or not key:
-            raise ConfigError(f"{item!r}: expected key=value")
-        try:
-            pairs[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{item!r}: {value!r} is not YAML") from error
-    return pairs
 
 
 def _plain(error: HeftError) -> str:

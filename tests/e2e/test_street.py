@@ -18,8 +18,8 @@ pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
 NODES = {
     "LogExampleGen", "StatisticsGen", "ImportSchemaGen", "AnomalyGate", "Transform",
-    "TextEmbedder", "ImportanceEstimator", "WeightedTrainer", "Evaluator", "WeightingJudge",
-    "ServingValidator", "Pusher", "ReportGen",
+    "TextEmbedder", "ImportanceEstimator", "FeatureRanker", "WeightedTrainer", "Evaluator",
+    "WeightingJudge", "ServingValidator", "Pusher", "ReportGen",
 }  # fmt: skip
 
 
@@ -64,6 +64,13 @@ def test_the_report_stands_alone_and_says_the_verdict(street: Street):
     page = (street.folder / "report" / "index.html").read_text()
     assert street.summary["verdict"]["sentence"].split(":")[0] in page
     assert not re.search(r"(src|href)=[\"']https?:", page)
+    facts = json.loads((street.folder / "report" / "facts.json").read_text())
+    ranked = {feature["name"] for feature in facts["ranking"]["features"]}
+    assert {"lexical_token_overlap", "price_z", "brand_id", "cosine"} <= ranked
+    assert len(facts["ranking"]["map"]["x"]) > 100
+    samples = facts["importance"]["samples"]["heaviest"]
+    assert all(sample["words"]["title"] for sample in samples)
+    assert 'class="for4' in page or 'class="against4' in page
 
 
 def test_the_pushed_model_answers_as_heft_predict_does(street: Street, tmp_path: Path):
@@ -91,6 +98,18 @@ def test_the_pushed_model_answers_as_heft_predict_does(street: Street, tmp_path:
     assert answers["ctr"] == pytest.approx([said[t] for t in titles], abs=1e-4)
     assert answers["ctcvr"] == pytest.approx(answers["ctr"] * answers["cvr"], rel=1e-4)
     assert said[titles[0]] > said[titles[1]]
+
+
+def test_words_are_explained_by_the_model_that_was_pushed(street: Street):
+    arguments = ("--query", "wireless headphones", "--title", "Velora wireless headphones black")
+    [found] = json.loads(heft("explain", street.folder, *arguments, "--json"))
+    assert [word["text"] for word in found["query_words"]] == ["wireless", "headphones"]
+    title = {word["text"]: word for word in found["title_words"]}
+    assert title["headphones"]["link"] > title["black"]["link"]
+    assert sum(word["rollout"] for word in found["query_words"] + found["title_words"]) < 1
+    assert max(abs(word["integrated"]) for word in found["title_words"]) > 0
+    printed = heft("explain", street.folder, *arguments)
+    assert "headphones" in printed and f"{found['logit']:.3f}" in printed
 
 
 def test_a_second_run_does_no_work_again_and_says_the_same(street: Street):
@@ -141,3 +160,16 @@ def test_a_search_takes_the_nodes_from_the_cache_and_writes_what_a_run_takes(str
     # Done once, it is not done again.
     again = heft(*arguments)
     assert again.count("known") == 3
+
+
+def test_an_encoder_is_fine_tuned_on_the_cached_log_and_a_run_can_take_it(street: Street):
+    settings = "text.finetune={steps: 2, batch_size: 4, evaluate_every: 2, page_negatives: 0}"
+    arguments = ("finetune", street.config, "--runs", street.runs, "--set", settings)
+    printed = heft(*arguments)
+    nodes = dict(NODE.findall(printed))
+    assert nodes.pop("FineTuner") != "cached" and set(nodes.values()) == {"cached"}
+    assert "step 2 of 2" in printed and "pairs/s" in printed
+    laid = load(street.config, overlays=[street.folder / "finetuned.yaml"]).text
+    assert laid.encoder == str(street.folder / "encoder") and laid.finetune is None
+    assert (street.folder / "encoder" / "model.safetensors").is_file()
+    assert set(dict(NODE.findall(heft(*arguments))).values()) == {"cached"}

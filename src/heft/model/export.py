@@ -1,8 +1,9 @@
 """The SavedModel that is served: Transform's graph, the text encoder and the network in one.
 
-Two signatures. `serving_default` takes named raw columns of shape (batch,),
+Three signatures. `serving_default` takes named raw columns of shape (batch,),
 `examples` serialised tf.Examples. Both answer `ctr`, `cvr` and `ctcvr`, float32
-of shape (batch,).
+of shape (batch,). `explain` takes the columns of `serving_default` and answers the logit of
+the click head, (batch,), and its gradients with respect to the vectors of query and title.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,9 @@ from heft.text.encoder import TextEncoder
 from heft.text.table import TextTable
 from heft.transform import TransformSettings, dense_rows
 
-__all__ = ["ServedModel", "export"]
+__all__ = ["EXPLAIN", "ServedModel", "export"]
+
+EXPLAIN = "explain"  # the signature of gradients
 
 Tensors = dict[str, tf.Tensor]
 
@@ -69,6 +72,21 @@ class ServedModel(tf.Module):
 
         `position` is (batch,) int64, 0 where unknown.
         """
+        return self.rates.tensors(self.core(self._inputs(columns), training=False), position)
+
+    def gradients(self, columns: Tensors) -> Tensors:
+        """`logit` of a click, (batch,), and `query_gradient` and `title_gradient`, (batch, dim)."""
+        inputs = self._inputs(columns)
+        vectors = [inputs["query_vector"], inputs["title_vector"]]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(vectors)
+            logit = self.core(inputs, training=False)[:, 0]
+        none = tf.UnconnectedGradients.ZERO
+        query, title = tape.gradient(logit, vectors, unconnected_gradients=none)
+        return {"logit": logit, "query_gradient": query, "title_gradient": title}
+
+    def _inputs(self, columns: Tensors) -> Tensors:
+        """What the network takes, from raw columns."""
         query, title, history = columns[f.QUERY], columns[f.TITLE], columns.get(f.HISTORY)
         columns = self.transform(_as_raw(columns, self.raw_spec))
         inputs = {
@@ -80,7 +98,7 @@ class ServedModel(tf.Module):
             inputs |= self._titles(title, columns[f.TITLE_ID], history, columns[f.HISTORY_IDS])
         else:
             inputs["title_vector"] = self._vectors(title, columns[f.TITLE_ID], self.titles)
-        return self.rates.tensors(self.core(inputs, training=False), position)
+        return inputs
 
     def _titles(
         self, title: tf.Tensor, title_id: tf.Tensor, history: tf.Tensor, history_ids: tf.Tensor
@@ -117,7 +135,7 @@ class ServedModel(tf.Module):
 
 
 def export(served: ServedModel, transform_settings: TransformSettings, path: str | Path) -> None:
-    """Writes `served` as a SavedModel with both signatures.
+    """Writes `served` as a SavedModel with its signatures.
 
     Args:
         served: the model with everything it needs.
@@ -142,6 +160,10 @@ def export(served: ServedModel, transform_settings: TransformSettings, path: str
     def serve_columns(raw: Tensors) -> Tensors:
         return served.predict(raw)
 
+    @tf.function(input_signature=[named | lists])
+    def explain_columns(raw: Tensors) -> Tensors:
+        return served.gradients(raw)
+
     spec = served.raw_spec
     needed = {name: spec[name] for name in (*columns, f.POSITION) if name in spec}
     # Whatever the schema says of them, a row may lack its vector; one of another width is refused.
@@ -163,6 +185,7 @@ def export(served: ServedModel, transform_settings: TransformSettings, path: str
 
     archive.add_endpoint("serving_default", serve_columns)
     archive.add_endpoint("examples", serve_examples)
+    archive.add_endpoint(EXPLAIN, explain_columns)
     archive.write_out(str(path), verbose=False)
 
 

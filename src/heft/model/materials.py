@@ -10,13 +10,16 @@ import numpy as np
 import tensorflow_transform as tft
 
 from heft import features as f
-from heft.errors import TrainingError
+from heft.errors import ConfigError, TrainingError
 from heft.importance.estimate import SUMMARY_FILE
 from heft.model.network import InputSizes
 from heft.model.packing import Layout, pack
 from heft.model.plan import TrainingRows
 from heft.model.settings import ModelSettings
 from heft.model.warm_start import WARM_START_DIR, Lineage, load_base, warm_start
+from heft.selection.ranking import FeatureRanking
+from heft.selection.selecting import Selection, select
+from heft.selection.settings import SelectionSettings
 from heft.text.table import TextTable
 from heft.transform import TransformSettings
 
@@ -39,6 +42,7 @@ class TrainingRun:
             something to say, `compression.json` and `privacy.json`.
         resume_dir: where a run that is started again finds how far it was.
         base_model: SavedModel of the last blessed run, to go on from with `warm_start`.
+        ranking_uri: of FeatureRanker, where features are selected.
     """
 
     train_files: Sequence[str]
@@ -51,6 +55,7 @@ class TrainingRun:
     log_dir: str
     resume_dir: str | None = None
     base_model: str | None = None
+    ranking_uri: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class Materials:
         sizes: of the inputs; base rates are those of no rows yet.
         clicks: (positions, 2) slope and offset of the click rate.
         lineage: what the weights of a model made from this mean.
+        selection: features that were chosen; None where all are seen.
     """
 
     transform: tft.TFTransformOutput
@@ -70,19 +76,31 @@ class Materials:
     sizes: InputSizes
     clicks: np.ndarray
     lineage: Lineage
+    selection: Selection | None = None
 
     @classmethod
     def of(
-        cls, run: TrainingRun, settings: TransformSettings, history: bool = False
+        cls,
+        run: TrainingRun,
+        settings: TransformSettings,
+        history: bool = False,
+        selection: SelectionSettings | None = None,
     ) -> "Materials":
-        """Reads the artifacts of earlier nodes; with the history where the model looks at it."""
+        """Reads the artifacts of earlier nodes; with the history where the model looks at it.
+
+        Raises:
+            ConfigError: `selection` without a ranking, or with one of other features.
+        """
         output = tft.TFTransformOutput(run.transform_uri)
         table = TextTable.load(run.embeddings_uri)
         sizes = input_sizes(output, settings, history)
+        chosen = _chosen(run, selection, sizes, table)
+        if chosen is not None:
+            sizes, table = chosen.sizes(sizes), chosen.table(table)
         importance = json.loads((Path(run.importance_uri) / SUMMARY_FILE).read_text())
         clicks = importance["clicks"]
         lines = np.array([clicks["slope"], clicks["offset"]], np.float32).T
-        return cls(output, table, sizes, lines, _lineage(table, output, sizes, settings))
+        return cls(output, table, sizes, lines, _lineage(table, output, sizes), chosen)
 
     def lines(self, settings: ModelSettings) -> np.ndarray:
         """(positions, 2) of the weighted model; an additive bias takes the click model's place."""
@@ -141,14 +159,26 @@ def base_weights(
     return lambda core: warm_start(core, lineage, base)
 
 
-def _lineage(
-    table: TextTable, output: tft.TFTransformOutput, sizes: InputSizes, settings: TransformSettings
-) -> Lineage:
-    vocabularies = {
-        f.categorical_id(name): tuple(
-            value.decode("utf-8", "surrogateescape") for value in output.vocabulary_by_name(name)
+def _chosen(
+    run: TrainingRun, selection: SelectionSettings | None, sizes: InputSizes, table: TextTable
+) -> Selection | None:
+    if selection is None:
+        return None
+    if run.ranking_uri is None:
+        raise ConfigError(
+            "model.selection needs a ranking, received ranking_uri=None: give what FeatureRanker "
+            "wrote, or leave selection out"
         )
-        for name in settings.categorical
+    return select(FeatureRanking.load(run.ranking_uri), selection, sizes, table.fingerprint)
+
+
+def _lineage(table: TextTable, output: tft.TFTransformOutput, sizes: InputSizes) -> Lineage:
+    vocabularies = {
+        name: tuple(
+            value.decode("utf-8", "surrogateescape")
+            for value in output.vocabulary_by_name(name.removesuffix("_id"))
+        )
+        for name in sizes.categorical
     }
     return Lineage(table.fingerprint, sizes.dense, vocabularies, sizes.vectors, sizes.history > 0)
 

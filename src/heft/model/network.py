@@ -12,6 +12,7 @@ from heft.model.architectures import ARCHITECTURES, MODEL_TASKS
 from heft.model.history import HistoryAttention
 from heft.model.interaction import TableLookup, TextInteraction
 from heft.model.packing import PackedRows
+from heft.model.pieces import PiecewiseLinear
 from heft.model.position import PositionBias
 from heft.model.settings import ModelSettings
 from heft.text.table import TextTable
@@ -31,6 +32,7 @@ class InputSizes:
         numeric: transformed numeric columns, of vectors whether there is one among them.
         vectors: width of each transformed vector column.
         history: last clicks of the user that are looked at.
+        lexical: the lexical columns; fewer where features are selected.
         click_rate, conversion_rate: base rates, which set the initial biases.
     """
 
@@ -40,6 +42,7 @@ class InputSizes:
     conversion_rate: float = 0.01
     vectors: Mapping[str, int] = field(default_factory=dict)
     history: int = 0
+    lexical: tuple[str, ...] = f.LEXICAL
 
     def with_rates(self, rows: PackedRows) -> "InputSizes":
         """The same with the base rates of `rows`."""
@@ -50,7 +53,7 @@ class InputSizes:
     @property
     def dense(self) -> tuple[str, ...]:
         """The columns of the dense input, in order."""
-        return f.LEXICAL + self.numeric
+        return self.lexical + self.numeric
 
 
 def build_core(table: TextTable, sizes: InputSizes, settings: ModelSettings) -> keras.Model:
@@ -82,13 +85,19 @@ def build_core(table: TextTable, sizes: InputSizes, settings: ModelSettings) -> 
     normalised = layers.BatchNormalization(momentum=0.9, dtype="float32", name="scale")(
         layers.Concatenate(dtype="float32")(parts)
     )
-    embedded = []
+    joined = [normalised]
+    if settings.numeric_pieces:
+        # The cosine is the first of all; behind the rest of the text begin the dense features.
+        begin = parts[0].shape[-1]
+        numbers = [normalised[:, :1], normalised[:, begin : begin + len(sizes.dense)]]
+        pieces = PiecewiseLinear(settings.numeric_pieces, dtype="float32", name="pieces")
+        joined.append(pieces(layers.Concatenate()(numbers)))
     for name, rows in sizes.categorical.items():
         inputs[name] = keras.Input((), dtype="int64", name=name)
         if settings.categorical_width:
-            embedded.append(_embed(name, rows, settings)(inputs[name]))
-    joined = layers.Concatenate()([normalised, *embedded]) if embedded else normalised
-    bodies = ARCHITECTURES[settings.architecture](joined, settings)
+            joined.append(_embed(name, rows, settings)(inputs[name]))
+    features = layers.Concatenate()(joined) if len(joined) > 1 else normalised
+    bodies = ARCHITECTURES[settings.architecture](features, settings)
     rates = (sizes.click_rate, sizes.conversion_rate / max(sizes.click_rate, 1e-6))
     logits = [
         _logit(task, hidden, rate)

@@ -11,7 +11,7 @@ import tensorflow_text  # noqa: F401  registers the tokeniser's ops
 from heft import features as f
 from heft.errors import InputError
 
-__all__ = ["predict_columns", "pushed_model"]
+__all__ = ["ask", "predict_columns", "pushed_model"]
 
 
 def pushed_model(run_dir: Path) -> Path:
@@ -31,12 +31,30 @@ def pushed_model(run_dir: Path) -> Path:
 def predict_columns(
     path: Path, query: str, titles: Sequence[str], others: dict[str, Any]
 ) -> dict[str, np.ndarray]:
-    """`ctr`, `cvr` and `ctcvr` of each title, (len(titles),).
+    """`ctr`, `cvr` and `ctcvr` of each title, (len(titles),): `ask` of `serving_default`.
 
     Args:
-        path: a SavedModel with the `serving_default` signature.
+        path: a SavedModel with that signature.
         query: one query, asked of every title.
         titles: at least one.
+        others: as of `ask`.
+
+    Raises:
+        InputError: as `ask`.
+    """
+    answers = ask(path, "serving_default", [query] * len(titles), titles, others)
+    return {name: answers[name] for name in (f.CTR, f.CVR, f.CTCVR)}
+
+
+def ask(
+    path: Path, name: str, queries: Sequence[str], titles: Sequence[str], others: dict[str, Any]
+) -> dict[str, np.ndarray]:
+    """What a signature that takes named columns answers, by output.
+
+    Args:
+        path: a SavedModel.
+        name: of the signature.
+        queries, titles: of n pairs.
         others: further columns, one value for all titles, of a vector a list; what is
             left out takes the value of an unknown.
 
@@ -45,20 +63,25 @@ def predict_columns(
             value of another type.
     """
     try:
-        signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+        signatures = tf.saved_model.load(str(path)).signatures
     except OSError as error:
         raise InputError(f"{path} holds no whole SavedModel: run the street again") from error
+    if name not in signatures:
+        raise InputError(
+            f"{path} has no signature {name!r}, only {sorted(signatures)}: it was exported by an "
+            "older Heft; run the street again"
+        )
+    signature = signatures[name]
     wanted = {spec.name: spec for spec in signature.structured_input_signature[1].values()}
     unknown = sorted(set(others) - set(wanted))
     if unknown:
         raise InputError(f"unknown columns {unknown}: expected some of {sorted(wanted)}")
-    given = {f.QUERY: [query] * len(titles), f.TITLE: list(titles)}
+    given = {f.QUERY: list(queries), f.TITLE: list(titles)}
     columns = {
         name: _tensor(spec, given.get(name), others.get(name), len(titles))
         for name, spec in wanted.items()
     }
-    answers = signature(**columns)
-    return {name: answers[name].numpy() for name in (f.CTR, f.CVR, f.CTCVR)}
+    return {key: values.numpy() for key, values in signature(**columns).items()}
 
 
 def _tensor(spec: tf.TensorSpec, given: list[str] | None, other: Any, rows: int) -> tf.Tensor:

@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,17 @@ from heft.transform import TransformSettings
 __all__ = [
     "CALIBRATION_FILE",
     "COMPRESSION_FILE",
+    "ENCODER_FILE",
     "HISTORY_FILE",
     "PRIVACY_FILE",
+    "SELECTION_FILE",
     "calibrated",
     "train_and_export",
 ]
 
 HISTORY_FILE, CALIBRATION_FILE = "history.json", "calibration.json"
 COMPRESSION_FILE, PRIVACY_FILE = "compression.json", "privacy.json"
+SELECTION_FILE, ENCODER_FILE = "selection.json", "encoder.json"
 
 Facts = dict[str, dict[str, Any]]
 
@@ -54,7 +57,7 @@ def train_and_export(
     Raises:
         TrainingError: no clicks to learn from, or the loss is not finite.
     """
-    made = Materials.of(run, transform_settings, settings.history)
+    made = Materials.of(run, transform_settings, settings.history, settings.selection)
     encoder = load_encoder(made.table.settings)
     layer = made.transform.transform_features_layer()
     spec = made.transform.raw_feature_spec()
@@ -82,9 +85,12 @@ def train_and_export(
             whole = ServedModel(served.core, encoder, made.table, layer, spec, sizes, rates, kind)
             export(whole, transform_settings, path)
             # The pushed model carries both, since what follows it trains both.
+            _write(Path(path) / EXTRAS_DIR, ENCODER_FILE, _encoder_facts(made.table))
             save_base(trained.core, made.lineage, Path(run.model_dir) / WARM_START_DIR / name)
             if trained.privacy is not None:
                 _write(Path(path) / EXTRAS_DIR, PRIVACY_FILE, trained.privacy)
+    if made.selection is not None:
+        facts[SELECTION_FILE] = asdict(made.selection)
     if facts[PRIVACY_FILE]:
         facts[PRIVACY_FILE] = together(facts[PRIVACY_FILE])
     for file, content in facts.items():
@@ -155,6 +161,11 @@ def calibrated(
         settings.calibration, logits, lines, targets[:, t.CLICK], targets[:, t.CONVERSION]
     )
     return replace(rates, calibration=fitted)
+
+
+def _encoder_facts(table: TextTable) -> dict[str, Any]:
+    """Whose vectors a model has learned from, for those who explain it."""
+    return {"text": table.settings.model_dump(mode="json"), "fingerprint": table.fingerprint}
 
 
 def _watch(run: TrainingRun, name: str, tracker: Tracker) -> Watch:

@@ -10,6 +10,7 @@ from heft.model.options import (
     StudentSettings,
     TrackingSettings,
 )
+from heft.selection.settings import SelectionSettings
 from heft.settings import Settings
 
 __all__ = ["ModelSettings"]
@@ -28,6 +29,8 @@ class ModelSettings(Settings):
         dropout: after each hidden layer, in [0, 1).
         categorical_width: embedding width of a categorical column; 0 leaves
             the columns out.
+        numeric_pieces: that the cosine and each dense feature are cut into, so that the network
+            can bend at each; 0 leaves them whole.
         vector_width: that each vector column is projected to.
         history: look at what the user clicked last, as far back as `logs.history` says.
         history_width: that the titles of those clicks are projected to.
@@ -48,6 +51,7 @@ class ModelSettings(Settings):
         batch_size: most rows per step; small logs take smaller steps, so that an
             epoch has about a hundred.
         learning_rate, clip_norm: of Adam.
+        selection: keep some features alone, by their place in FeatureRanker's ranking.
         weights: how the pairs are used; see `heft.model.weighting`.
         curriculum_epochs: over which `curriculum` goes from labels to pairs.
         meta_every: steps between two of the weight net, with `learned`.
@@ -60,6 +64,8 @@ class ModelSettings(Settings):
         warm_start: begin with the weights of the last blessed model, if there is one.
         base_model: begin with the weights of this model, of another run perhaps: a run's folder,
             for what it pushed last, or a SavedModel. With `warm_start` it is for the first run.
+        warm_share: of the new in the weights that are kept when training went on from others, in
+            (0, 1]; with 1 nothing but how it began is left of them.
         control: train the same model without weights beside it.
         precision: `mixed` computes in 16 bits and keeps weights in 32.
         jit: compile the training step with XLA.
@@ -74,10 +80,11 @@ class ModelSettings(Settings):
     cross_layers: int = Field(2, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     categorical_width: int = Field(4, ge=0)
+    numeric_pieces: int = Field(30, ge=0)
     vector_width: int = Field(16, ge=1)
     history: bool = False
     history_width: int = Field(16, ge=1)
-    l2: float = Field(1e-2, ge=0)
+    l2: float = Field(3e-3, ge=0)
     position: Literal["examination", "additive"] = "examination"
     cvr_loss: Literal["esmm", "escm2_ips", "escm2_dr"] = "esmm"
     cvr_weight: float = Field(1.0, ge=0)
@@ -88,6 +95,7 @@ class ModelSettings(Settings):
     batch_size: int = Field(1024, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     clip_norm: float = Field(5.0, gt=0)
+    selection: SelectionSettings | None = None
     weights: Literal["loss", "sampling", "both", "curriculum", "formula_4_2", "learned"] = "loss"
     curriculum_epochs: float = Field(2.0, gt=0)
     meta_every: int = Field(2, ge=1)
@@ -99,6 +107,7 @@ class ModelSettings(Settings):
     tracking: TrackingSettings = TrackingSettings()
     warm_start: bool = False
     base_model: str | None = None
+    warm_share: float = Field(0.5, gt=0, le=1)
     control: bool = True
     precision: Literal["float32", "mixed"] = "float32"
     jit: bool = False
@@ -111,6 +120,15 @@ class ModelSettings(Settings):
             raise ValueError(
                 f"architecture={self.architecture} with hidden=[] shares nothing: expected at "
                 "least one width, or architecture: esmm"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _selection_begins_anew(self) -> Self:
+        if self.selection is not None and (self.warm_start or self.base_model is not None):
+            raise ValueError(
+                "selection with warm_start or base_model: tomorrow's ranking may choose other "
+                "inputs than the weights are for; expected one of them alone"
             )
         return self
 

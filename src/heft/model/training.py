@@ -26,6 +26,7 @@ from heft.model.private import PrivateModel
 from heft.model.progress import Progress
 from heft.model.settings import ModelSettings
 from heft.model.strategy import training_strategy
+from heft.model.warm_start import between
 from heft.text.table import TextTable
 
 __all__ = ["Trained", "TrainingRows", "Watch", "distilled", "train"]
@@ -95,7 +96,8 @@ def train(
         weighted: on the weight pairs, or as control on (y, 1 − y).
         clicks: slope and offset of the click rate by position, for ESCM².
         strategy: made before, as `multi_worker` has to be; that of the settings otherwise.
-        prepare: is called with the new core, to give it the weights to begin with.
+        prepare: is called with the new core, to give it the weights to begin with; a share of them,
+            1 − `settings.warm_share`, stays.
         soft: a part of the labels; those of the rows alone by default.
 
     Raises:
@@ -112,6 +114,7 @@ def train(
             core = build_core(table, sizes, settings)
         if prepare is not None:
             prepare(core)
+        begun = core.get_weights()
         model = build_training_model(table, core, settings)
         if settings.privacy is not None:
             freeze_scales(core, model, rows.tune, sizes, plan.positions, fit=prepare is None)
@@ -151,6 +154,8 @@ def train(
         where = f"tune after epoch {checkpoints.epochs_done}"
         raise TrainingError(_not_finite(where, checkpoints, settings))
     checkpoints.restore_best(model)
+    if prepare is not None:
+        core.set_weights(between(begun, core.get_weights(), settings.warm_share))
     net = model.teacher.net if plan.learned else None
     spent = ledger.facts(checkpoints.epochs_done) if ledger else None
     return Trained(core, model, checkpoints.history, net, spent)

@@ -15,6 +15,7 @@ __all__ = [
     "WARM_START_DIR",
     "Lineage",
     "WarmStart",
+    "between",
     "check_base",
     "load_base",
     "save_base",
@@ -155,6 +156,22 @@ def warm_start(core: keras.Model, lineage: Lineage, base: WarmStart) -> dict[str
         elif old:
             layer.set_weights(old)
     return new
+
+
+def between(
+    begun: Sequence[np.ndarray], learned: Sequence[np.ndarray], share: float
+) -> list[np.ndarray]:
+    """(1 − share) · begun + share · learned, of each array.
+
+    A network that went on from another lies in the same valley, where the way between the two is
+    as good as its ends and less noisy (Wortsman et al. 2022, *Robust fine-tuning of zero-shot
+    models*). Over spans it is an average of all days, of which a day k days ago counts share ·
+    (1 − share)ᵏ.
+    """
+    return [
+        ((1 - share) * old + share * new).astype(new.dtype)
+        for old, new in zip(begun, learned, strict=True)
+    ]
 
 
 def _places(old: tuple[str, ...], now: tuple[str, ...]) -> np.ndarray:

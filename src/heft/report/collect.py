@@ -1,16 +1,20 @@
 """A run's facts, gathered from what its nodes wrote."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tensorflow_model_analysis.api import model_eval_lib
 
 from heft.evaluation.judging import VERDICT_FILE
+from heft.explain import Word, explain_pairs
 from heft.importance.estimate import SUMMARY_FILE
-from heft.model.run import HISTORY_FILE
+from heft.model.run import HISTORY_FILE, SELECTION_FILE
 from heft.report.page import render
+from heft.selection.map import TitleMap
+from heft.selection.ranking import EMBEDDING, FeatureRanking
 from heft.text.table import TextTable
 
 __all__ = ["FACTS_FILE", "PAGE_FILE", "Sources", "collect", "write_report"]
@@ -18,6 +22,8 @@ __all__ = ["FACTS_FILE", "PAGE_FILE", "Sources", "collect", "write_report"]
 FACTS_FILE = "facts.json"
 PAGE_FILE = "index.html"
 INGEST_FILE = "summary.json"
+_EXPLAINED = 20  # samples of a kind
+_DIMENSIONS = 4  # shown of each kind of vector
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,8 @@ class Sources:
     quarantine: str
     embeddings: str
     importance: str
+    ranking: str
+    model: str
     model_run: str
     evaluation: str
     verdict: str
@@ -61,7 +69,8 @@ def collect(sources: Sources) -> dict[str, Any]:
     return {
         **_ingested(_json(sources.quarantine, INGEST_FILE)),
         "distinct_texts": {"queries": len(table.queries), "titles": len(table.titles)},
-        "importance": _importance(_json(sources.importance, SUMMARY_FILE), table),
+        "importance": _importance(_json(sources.importance, SUMMARY_FILE), table, sources.model),
+        "ranking": _ranking(sources),
         "training": _json(sources.model_run, HISTORY_FILE),
         "comparison": comparison,
         "blessed": sources.blessed and sources.serving_blessed,
@@ -95,13 +104,55 @@ def _ingested(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _importance(summary: dict[str, Any], table: TextTable) -> dict[str, Any]:
-    """The summary with texts in place of their ids."""
+def _importance(summary: dict[str, Any], table: TextTable, model: str) -> dict[str, Any]:
+    """The summary with texts in place of their ids, and what the model makes of their words."""
+    whole = []
     for samples in summary["samples"].values():
-        for sample in samples:
+        for place, sample in enumerate(samples):
             sample["query"] = _text(table.query_texts, sample.pop("query_id"))
             sample["title"] = _text(table.title_texts, sample.pop("title_id"))
+            there = sample["query"] is not None and sample["title"] is not None
+            if there and place < _EXPLAINED:
+                whole.append(sample)
+    if whole:
+        queries, titles = ([sample[side] for sample in whole] for side in ("query", "title"))
+        explained = explain_pairs(Path(model), queries, titles, {})
+        for sample, found in zip(whole, explained, strict=True):
+            sample["words"] = {
+                "query": [_word(word) for word in found.query_words],
+                "title": [_word(word) for word in found.title_words],
+            }
     return summary
+
+
+def _word(word: Word) -> dict[str, Any]:
+    figures = {"integrated": word.integrated, "rollout": word.rollout}
+    return {"text": word.text} | {name: round(value, 5) for name, value in figures.items()}
+
+
+def _ranking(places: Sources) -> dict[str, Any]:
+    """All that the model may see, and of the dimensions of the embeddings the best."""
+    ranking = FeatureRanking.load(places.ranking)
+    dimensions = [x for x in ranking.features if x.kind == EMBEDDING]
+    sources = ("query", "title", "product")
+    best = ([x.name for x in dimensions if x.source == own][:_DIMENSIONS] for own in sources)
+    shown = set(chain(*best))
+    features = [
+        {"name": x.name, "kind": x.kind, "measures": x.measures}
+        for x in ranking.features
+        if x.kind != EMBEDDING or x.name in shown
+    ]
+    chosen = Path(places.model_run) / SELECTION_FILE
+    drawn = TitleMap.load(places.ranking)
+    return {
+        "rows": ranking.rows,
+        "of": ranking.of,
+        "weighted": ranking.settings.weighted,
+        "dimensions": len(dimensions),
+        "features": features,
+        "kept": json.loads(chosen.read_text())["kept"] if chosen.is_file() else None,
+        "map": asdict(drawn) if drawn else None,
+    }
 
 
 def _text(vocabulary: list[bytes], index: int) -> str | None:

@@ -15,8 +15,8 @@ from heft.evaluation.comparison import Comparison
 from heft.evaluation.verdict import Verdict
 
 __all__ = [
-    "Examination", "Facts", "Histogram", "Importance", "Lineage", "Metrics", "Rows", "Sample",
-    "ScoreSummary", "Stream", "TaskImportance", "parse_facts", "summary",
+    "Examination", "Facts", "Histogram", "Importance", "Lineage", "Metrics", "Ranking", "Rows",
+    "Sample", "ScoreSummary", "Stream", "TaskImportance", "TitleMap", "parse_facts", "summary",
 ]  # fmt: skip
 
 Figures = dict[str, dict[str, float | None]]
@@ -105,6 +105,14 @@ class ClickLines(_Fact):
     source: str | None = None
 
 
+class SampleWord(_Fact):
+    """A word of a sample's text; see `heft.explain.Word`."""
+
+    text: str
+    integrated: float
+    rollout: float
+
+
 class Sample(_Fact):
     """One training sample, its weight pair and why it has it."""
 
@@ -117,6 +125,7 @@ class Sample(_Fact):
     negative_weight: float | None = None
     scores: dict[str, float | None] = {}
     reason: str | None = Field(None, description="a sentence; made from the facts if absent")
+    words: dict[str, list[SampleWord]] = Field({}, description="of `query` and `title`")
 
 
 class PairsRead(_Fact):
@@ -137,6 +146,39 @@ class Importance(_Fact):
     clicks: ClickLines | None = None
     attention: PairsRead | None = None
     samples: dict[str, list[Sample]] = {}
+
+
+class RankedFeature(_Fact):
+    """One feature; by task `correlation`, `rank_correlation` and `mutual_information`."""
+
+    name: str
+    kind: str
+    measures: dict[str, dict[str, float | None]]
+
+
+class TitleMap(_Fact):
+    """Titles on a plane: lists of one length."""
+
+    x: list[float]
+    y: list[float]
+    category: list[str]
+    importance: list[float]
+
+
+class Ranking(_Fact):
+    """Features by mutual information with clicks, the most first.
+
+    `dimensions` counts those of the embeddings, of which the best are among `features`;
+    `kept` is what the model sees, where features are selected.
+    """
+
+    rows: int
+    of: int
+    weighted: bool
+    dimensions: int
+    features: list[RankedFeature]
+    kept: list[str] | None = None
+    map: TitleMap | None = None
 
 
 class Lineage(_Fact):
@@ -172,6 +214,7 @@ class Facts(_Fact):
     model_path: str | None = None
     report_path: str | None = None
     importance: Importance | None = None
+    ranking: Ranking | None = None
     training: dict[str, dict[str, list[float | None]]] = {}
     lineage: Lineage | None = None
 
@@ -215,7 +258,9 @@ def summary(facts: Mapping[str, Any] | Facts) -> dict[str, Any]:
         DataError: as `parse_facts`.
     """
     parsed = facts if isinstance(facts, Facts) else parse_facts(facts)
-    return parsed.model_dump(mode="json", exclude={"comparison", "importance", "training"})
+    return parsed.model_dump(
+        mode="json", exclude={"comparison", "importance", "ranking", "training"}
+    )
 
 
 def _from_streams(facts: Facts) -> dict[str, Any]:

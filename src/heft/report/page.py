@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from heft.evaluation.comparison import ViewResult
-from heft.report import plots, wording
+from heft.report import maps, plots, wording
 from heft.report.facts import Facts, parse_facts
 
 __all__ = ["render"]
@@ -42,6 +42,7 @@ def render(facts: Mapping[str, Any] | Facts) -> str:
         examination=_examination(run),
         clicks=_clicks(run),
         samples=_samples(run),
+        maps=maps.map_plots(run.ranking.map) if run.ranking and run.ranking.map else {},
         training=_training(run),
         seconds=plots.seconds_plot(run.seconds),
     )
@@ -63,6 +64,7 @@ def _environment() -> Environment:
         "why": wording.why,
         "view_text": wording.VIEW_TEXT,
         "sample_reason": wording.sample_reason,
+        "shades": wording.shades,
     }
     return environment
 

@@ -24,7 +24,7 @@ from heft.report.wording import metric_label, plain
 
 __all__ = [
     "click_plot", "difference_plot", "examination_plot", "histogram_plot", "reliability_plot",
-    "seconds_plot", "training_plot",
+    "seconds_plot", "svg", "training_plot",
 ]  # fmt: skip
 
 # Stand-in, and what the page's style sheet calls it.
@@ -77,7 +77,7 @@ def difference_plot(view: ViewResult) -> Markup | None:
         axes.set_xlabel("weighted − control")
         axes.xaxis.set_major_locator(MaxNLocator(5))
 
-    return _svg(f"differences on {view.name} pages", draw, height=0.7 + 0.27 * len(drawn))
+    return svg(f"differences on {view.name} pages", draw, height=0.7 + 0.27 * len(drawn))
 
 
 def histogram_plot(task: str, histogram: Histogram) -> Markup | None:
@@ -99,7 +99,7 @@ def histogram_plot(task: str, histogram: Histogram) -> Markup | None:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.legend()
 
-    return _svg(f"weights of {task}", draw)
+    return svg(f"weights of {task}", draw)
 
 
 def examination_plot(curve: Examination) -> Markup | None:
@@ -114,7 +114,7 @@ def examination_plot(curve: Examination) -> Markup | None:
         axes.set_ylabel("looked at, first = 1")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
-    return _svg("examination by position", draw)
+    return svg("examination by position", draw)
 
 
 def click_plot(lines: ClickLines) -> Markup | None:
@@ -138,7 +138,7 @@ def click_plot(lines: ClickLines) -> Markup | None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
 
-    return _svg("clicks by position", draw)
+    return svg("clicks by position", draw)
 
 
 def training_plot(model: str, curves: dict[str, list[float | None]]) -> Markup | None:
@@ -160,7 +160,7 @@ def training_plot(model: str, curves: dict[str, list[float | None]]) -> Markup |
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
 
-    return _svg(f"training of {model}", draw)
+    return svg(f"training of {model}", draw)
 
 
 def reliability_plot(head: str, curves: Sequence[ReliabilityCurve]) -> Markup | None:
@@ -186,7 +186,7 @@ def reliability_plot(head: str, curves: Sequence[ReliabilityCurve]) -> Markup | 
         axes.set_ylabel("observed")
         axes.legend()
 
-    return _svg(f"reliability of {head}", draw)
+    return svg(f"reliability of {head}", draw)
 
 
 def seconds_plot(seconds: dict[str, float]) -> Markup | None:
@@ -205,14 +205,15 @@ def seconds_plot(seconds: dict[str, float]) -> Markup | None:
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("seconds")
 
-    return _svg("seconds by node", draw, height=0.9 + 0.28 * len(names))
+    return svg("seconds by node", draw, height=0.9 + 0.28 * len(names))
 
 
 def _side(metric: MetricResult) -> str:
     return {"weighted": WEIGHTED, "control": CONTROL, None: INK}[metric.better]
 
 
-def _svg(title: str, draw: Callable[[Axes], None], height: float = 2.7) -> Markup:
+def svg(title: str, draw: Callable[[Axes], None], height: float = 2.7) -> Markup:
+    """One plot as an inline SVG element, `height` inches of 5.2 wide."""
     title = plain(title, 80)
     # The salt makes ids differ between plots and agree between runs.
     with mpl.rc_context(_STYLE | {"svg.hashsalt": title}):

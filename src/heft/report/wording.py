@@ -7,10 +7,11 @@ from heft.report.facts import Facts, Importance, Sample, ScoreSummary
 
 __all__ = [
     "VIEW_TEXT", "count", "duration", "headline", "metric_label", "number", "percent", "plain",
-    "sample_reason", "signed", "why",
+    "sample_reason", "shades", "signed", "why",
 ]  # fmt: skip
 
 MISSING = "n/a"
+_MOST_WORDS = 80
 
 # Name, and what the view is right for.
 VIEW_TEXT = {
@@ -151,6 +152,25 @@ def sample_reason(sample: Sample, importance: Importance) -> str:
                 parts += [f"{name.replace('_', ' ')} {place}"] if place else []
                 break
     return "; ".join(parts) + "."
+
+
+def shades(sample: Sample, side: str) -> list[tuple[str, str]]:
+    """The words of a sample's query or title, and how strongly each speaks for a click.
+
+    A shade is `for1` to `for4`, `against1` to `against4`, or empty for next to nothing, by
+    the largest attribution of the sample; `read` joins it where BERT reads the word half as much
+    again as an average one, by attention rollout.
+    """
+    most = max((abs(w.integrated) for own in sample.words.values() for w in own), default=0.0)
+    found = []
+    own = sample.words.get(side, [])[:_MOST_WORDS]
+    average = sum(word.rollout for word in own) / max(len(own), 1)
+    for word in own:
+        step = round(4 * abs(word.integrated) / most) if most > 0 else 0
+        shade = f"{'for' if word.integrated > 0 else 'against'}{step}" if step else ""
+        read = "read" if word.rollout > 1.5 * average else ""
+        found.append((word.text, f"{shade} {read}".strip()))
+    return found
 
 
 def _place(score: float, known: ScoreSummary, positive: bool) -> str | None:

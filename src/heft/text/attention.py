@@ -42,6 +42,8 @@ class PairExplanation:
         query, title: word pieces.
         links: (query pieces, title pieces) float32 in [0, 1]; see `Attended`.
         link, flow: of the pair; see `Attended`.
+        query_rollout, title_rollout: (pieces,) float32, each one's share of all output
+            tokens, by rollout, on average; the rest of 1 is that of `[CLS]` and `[SEP]`.
     """
 
     query: list[str]
@@ -49,6 +51,8 @@ class PairExplanation:
     links: Array
     link: float
     flow: float
+    query_rollout: Array
+    title_rollout: Array
 
     @property
     def query_importance(self) -> Array:
@@ -117,7 +121,7 @@ class PairAttention:
         link, flow = np.zeros((2, len(rows)), np.float32)
         pairs = self._tokenise(list(rows))
         for batch in self._batches(pairs):
-            _, link[batch], flow[batch] = self._measure([pairs[row] for row in batch])
+            *_, link[batch], flow[batch] = self._measure([pairs[row] for row in batch])
         return Attended(link[inverse], flow[inverse])
 
     def explain(
@@ -130,7 +134,7 @@ class PairAttention:
             vocabulary: of the encoder's checkpoint, from `Checkpoint.vocabulary`.
         """
         (pair,) = self._tokenise([(_as_bytes(query), _as_bytes(title))])
-        links, link, flow = self._measure([pair])
+        links, rollout, link, flow = self._measure([pair])
         of_query, of_title = (
             slice(1, len(pair[0]) - 1),
             slice(len(pair[0]), sum(map(len, pair)) - 1),
@@ -141,6 +145,8 @@ class PairAttention:
             links=links[0, of_query, of_title],
             link=float(link[0]),
             flow=float(flow[0]),
+            query_rollout=rollout[0].mean(axis=0)[of_query],
+            title_rollout=rollout[0].mean(axis=0)[of_title],
         )
 
     def attend(
@@ -188,8 +194,8 @@ class PairAttention:
             yield order[start : start + size]
             start += size
 
-    def _measure(self, pairs: list[tuple[Array, Array]]) -> tuple[Array, Array, Array]:
-        """Links (n, length, length); link and flow of each pair, (n,)."""
+    def _measure(self, pairs: list[tuple[Array, Array]]) -> tuple[Array, Array, Array, Array]:
+        """Links and rollout, (n, length, length); link and flow of each pair, (n,)."""
         length = max(len(query) + len(title) for query, title in pairs)
         tokens, segments, mask = np.zeros((3, len(pairs), length), np.int32)
         of_query, of_title = np.zeros((2, len(pairs), length), bool)
@@ -203,7 +209,7 @@ class PairAttention:
         link = _mean(strongest, of_query)
         to_query = _mean(np.where(of_title[:, None, :], rollout, 0).sum(axis=2), of_query)
         to_title = _mean(np.where(of_query[:, None, :], rollout, 0).sum(axis=2), of_title)
-        return links, link, 0.5 * (to_query + to_title)
+        return links, rollout, link, 0.5 * (to_query + to_title)
 
 
 def _mean(values: Array, kept: Array) -> Array:

@@ -67,7 +67,11 @@ class TextEncoder:
             mask: (n, length) int32, 1 at tokens and 0 at padding.
         """
         inputs = {"token_ids": tokens, "segment_ids": tf.zeros_like(tokens), "padding_mask": mask}
-        states = tf.cast(self.backbone(inputs, training=False)["sequence_output"], tf.float32)
+        return self.pool(self.backbone(inputs, training=False)["sequence_output"], mask)
+
+    def pool(self, states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """The vectors, (n, dim) float32, of token states (n, length, dim) and their mask."""
+        states = tf.cast(states, tf.float32)
         if self._pooling == "cls":
             pooled = states[:, 0, :]
         else:

@@ -46,7 +46,11 @@ class Reduction:
 
 
 def weighted_pca(
-    rows: Callable[[slice], np.ndarray], weights: np.ndarray, dimensions: int, *, whiten: bool
+    rows: Callable[[slice], np.ndarray],
+    weights: np.ndarray,
+    dimensions: int | float,
+    *,
+    whiten: bool,
 ) -> Projection:
     """Principal component analysis in which row i counts `weights[i]` times.
 
@@ -57,7 +61,8 @@ def weighted_pca(
     Args:
         rows: gives a slice of the n rows, (block, D).
         weights: (n,) non-negative, not all 0.
-        dimensions: components wanted; fewer come back if the rows span fewer.
+        dimensions: components wanted, fewer come back if the rows span fewer; or, as a
+            float below 1, the share of the variance that the fewest of them are to explain.
         whiten: scale the components so that each output has unit weighted variance.
     """
     shares = weights / weights.sum(dtype=np.float64)
@@ -70,7 +75,8 @@ def weighted_pca(
     values, vectors = np.linalg.eigh(covariance)
     total = float(np.trace(covariance))
     mean_square = total + float(mean @ mean)
-    kept = np.flatnonzero(values > _RANK_TOLERANCE * mean_square)[::-1][:dimensions]
+    kept = np.flatnonzero(values > _RANK_TOLERANCE * mean_square)[::-1]
+    kept = kept[: _count(values[kept], total, dimensions)]
     values, components = values[kept], vectors[:, kept].T
     largest = np.abs(components).argmax(axis=1)
     components = components * np.sign(components[np.arange(len(kept)), largest])[:, np.newaxis]
@@ -82,6 +88,14 @@ def weighted_pca(
         components=components.astype(np.float32),
         explained=values / total if len(kept) else values,
     )
+
+
+def _count(values: np.ndarray, total: float, dimensions: int | float) -> int:
+    """How many of the falling eigenvalues are kept."""
+    if isinstance(dimensions, int):
+        return dimensions
+    # A share that is reached but for rounding is reached.
+    return int((np.cumsum(values) < (dimensions - 1e-12) * total).sum()) + 1
 
 
 def sample_pairs(pairs: np.ndarray, counts: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +133,7 @@ def reduce_vectors(
         settings: dimensions, `pairs_sample`, `whiten`.
     """
 
-    def fit(vectors: np.ndarray, column: int, dimensions: int) -> Projection:
+    def fit(vectors: np.ndarray, column: int, dimensions: int | float) -> Projection:
         traffic = np.bincount(pairs[:, column], counts, minlength=len(vectors))
         return weighted_pca(lambda s: vectors[s], traffic, dimensions, whiten=settings.whiten)
 

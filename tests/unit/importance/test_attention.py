@@ -89,6 +89,9 @@ def test_links_and_rollout_equal_bert_written_out(
     assert got.link == pytest.approx(links.max(axis=1).mean(), abs=1e-4)
     to_query, to_title = rollout[q][:, t].sum(1).mean(), rollout[t][:, q].sum(1).mean()
     assert got.flow == pytest.approx((to_query + to_title) / 2, abs=1e-4)
+    shares = rollout.mean(axis=0)
+    assert got.query_rollout == pytest.approx(shares[q], abs=1e-4)
+    assert got.title_rollout == pytest.approx(shares[t], abs=1e-4)
     assert got.query_importance == pytest.approx(links.max(axis=1), abs=1e-4)
     assert got.title_importance == pytest.approx(links.max(axis=0), abs=1e-4)
 

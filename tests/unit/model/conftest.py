@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -121,12 +122,16 @@ def packed(shards: list[str], folder: Path, split: str = "train") -> PackedRows:
 
 def fit(
     log: list[str], tune: list[str], table: TextTable, folder: Path, settings: ModelSettings,
-    *, weighted: bool = True, strategy: tf.distribute.Strategy | None = None, **watch: Any,
+    *, weighted: bool = True, strategy: tf.distribute.Strategy | None = None,
+    prepare: Callable[[keras.Model], object] | None = None, **watch: Any,
 ) -> Trained:  # fmt: skip
     """Trains on the shards `log`, watched by `tune`, with everything under `folder`."""
     rows = TrainingRows(packed(log, folder / "rows"), packed(tune, folder / "rows", "tune"))
     watched = Watch(log_dir=folder / "log", **watch)
-    return train(rows, table, SIZES, settings, watched, weighted=weighted, strategy=strategy)
+    return train(
+        rows, table, SIZES, settings, watched,
+        weighted=weighted, strategy=strategy, prepare=prepare,
+    )  # fmt: skip
 
 
 def core_inputs(table: TextTable, log: ClickLog) -> dict[str, np.ndarray]:

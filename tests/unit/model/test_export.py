@@ -98,11 +98,19 @@ class Reloaded:
     def __init__(self, path: Path) -> None:
         self.model = tf.saved_model.load(str(path))
 
+    def explained(self, rows: list[Row]) -> dict[str, np.ndarray]:
+        answers = self.model.signatures["explain"](**self._named(rows))
+        return {name: x.numpy() for name, x in answers.items()}
+
     def columns(self, rows: list[Row]) -> dict[str, np.ndarray]:
+        return self._numpy(self.model.signatures["serving_default"](**self._named(rows)))
+
+    @staticmethod
+    def _named(rows: list[Row]) -> dict[str, Any]:
         strings = (f.QUERY, f.TITLE, *SETTINGS.categorical)
         named: dict[str, Any] = {n: tf.constant([r[n] for r in rows], tf.string) for n in strings}
         named[f.PRICE] = tf.constant([row[f.PRICE] for row in rows], tf.float32)
-        return self._numpy(self.model.signatures["serving_default"](**named))
+        return named
 
     def examples(self, rows: list[Row]) -> dict[str, np.ndarray]:
         serialised = tf.constant([example(row) for row in rows], tf.string)
@@ -194,6 +202,32 @@ def test_an_unknown_text_is_encoded_as_the_pipeline_would_have(
     nowhere = np.zeros((len(rows), encoder.dim), np.float32)
     blind = _expected(core, sizes, rows, nowhere, nowhere)
     assert np.abs(blind[f.CTR] - want[f.CTR]).min() > 1e-4
+
+
+def test_gradients_are_those_of_the_logit(
+    model: Reloaded, table: TextTable, core: keras.Model, sizes: InputSizes
+) -> None:
+    """Against finite differences of the network, along a random direction of each vector."""
+    ids = transformed(ROWS)
+    query, title = table.queries[ids[f.QUERY_ID]], table.titles[ids[f.TITLE_ID]]
+    found = model.explained(ROWS)
+
+    def logit(query: np.ndarray, title: np.ndarray) -> np.ndarray:
+        # `_expected` answers slope · sigmoid + offset of position 2.
+        rate = (_expected(core, sizes, ROWS, query, title)[f.CTR] - CLICKS[1, 1]) / CLICKS[1, 0]
+        return np.log(rate / (1 - rate))
+
+    np.testing.assert_allclose(found["logit"], logit(query, title), atol=1e-3)
+    rng = np.random.default_rng(0)
+    for name, move in (("query", (1, 0)), ("title", (0, 1))):
+        direction = rng.normal(size=query.shape).astype(np.float32)
+        step = 5e-4 * direction
+        ahead = logit(query + move[0] * step, title + move[1] * step)
+        behind = logit(query - move[0] * step, title - move[1] * step)
+        want = (ahead - behind) / 1e-3
+        got = (found[f"{name}_gradient"] * direction).sum(axis=1)
+        np.testing.assert_allclose(got, want, atol=0.05 * np.abs(want).max())
+        assert np.abs(want).max() > 1e-3
 
 
 def test_a_row_is_answered_alike_alone_and_among_others(model: Reloaded) -> None:

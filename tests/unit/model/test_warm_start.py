@@ -1,5 +1,6 @@
 """Going on from an earlier model: what is kept, what is new, and what does not fit."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from heft.model.warm_start import (
     warm_start,
 )
 from heft.text.table import TextTable
-from tests.unit.model.conftest import SIZES, click_log, core_inputs
+from tests.unit.model.conftest import SIZES, ClickLog, click_log, core_inputs, fit
 
 SETTINGS = ModelSettings(hidden=(8,), body="dcn_v2")
 BRANDS = ("acme", "zeta", "café", "\udcff")
@@ -138,3 +139,28 @@ def test_the_last_blessed_model_comes_before_the_one_that_the_settings_name(
     fine = SETTINGS.model_copy(update={"base_model": named})
     np.testing.assert_array_equal(begins_with(fine, blessed), base(inputs).numpy())
     assert begins_with(SETTINGS, None) is None
+
+
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_a_share_of_what_it_began_with_stays(
+    write_log: Callable[..., ClickLog], table: TextTable, tmp_path: Path, share: float
+) -> None:
+    log = write_log(700, seed=2)
+    asked = ModelSettings(hidden=(8,), epochs=1, warm_share=share)
+    begun: list[np.ndarray] = []
+
+    def prepare(core: keras.Model) -> None:
+        # Whatever it begins with: here, what it was made with.
+        begun.extend(core.get_weights())
+
+    alone = fit(log.shards, log.shards, table, tmp_path / "a", asked)
+    kept = fit(log.shards, log.shards, table, tmp_path / "b", asked, prepare=prepare)
+    learned = alone.core.get_weights()
+    assert max(np.abs(x - y).max() for x, y in zip(begun, learned, strict=True)) > 0.01
+    for old, new, found in zip(begun, learned, kept.core.get_weights(), strict=True):
+        np.testing.assert_allclose(found, old + share * (new - old), atol=1e-6)
+    inputs = core_inputs(table, log)
+    # What is exported is the core, what is calibrated the model over it.
+    np.testing.assert_allclose(
+        kept.model.get_layer("core")(inputs).numpy(), kept.core(inputs).numpy(), atol=1e-6
+    )

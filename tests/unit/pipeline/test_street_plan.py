@@ -9,9 +9,15 @@ from tfx.components.evaluator import constants
 from tfx.types import standard_artifacts
 from tfx.types.artifact import Artifact
 
+from heft.errors import ConfigError
 from pipeline import digest
 from pipeline.config import load
-from pipeline.pipeline import Places, create_pipeline, create_weighing_pipeline
+from pipeline.pipeline import (
+    Places,
+    create_finetuning_pipeline,
+    create_pipeline,
+    create_weighing_pipeline,
+)
 from pipeline.resolvers import BlessedBefore, LatestBefore
 
 ROOT = Path(__file__).parents[3]
@@ -98,7 +104,7 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
 
 LIBRARY = {
     "LogExampleGen", "AnomalyGate", "Transform", "TextEmbedder", "ImportanceEstimator",
-    "WeightedTrainer", "WeightingJudge", "ServingValidator", "ReportGen",
+    "FeatureRanker", "WeightedTrainer", "WeightingJudge", "ServingValidator", "ReportGen",
 }  # fmt: skip
 
 
@@ -108,6 +114,8 @@ LIBRARY = {
         ("src/heft/features.py", LIBRARY, set()),
         ("src/heft/importance/combine.py", {"ImportanceEstimator"},
          {"LogExampleGen", "Transform", "TextEmbedder"}),
+        ("src/heft/selection/measures.py", {"FeatureRanker"},
+         {"TextEmbedder", "ImportanceEstimator", "Evaluator"}),
         ("src/heft/model/losses.py", {"WeightedTrainer"},
          LIBRARY - {"WeightedTrainer", "ReportGen"}),
         ("src/heft/transform.py", {"Transform", "WeightedTrainer"},
@@ -142,9 +150,10 @@ def test_a_changed_file_runs_again_the_nodes_that_use_it(
     ("key", "value", "rerun"),
     [
         ("logs.click_window", 60, {"LogExampleGen"}),
-        ("transform.minimum_count", 9, {"Transform", "WeightedTrainer"}),
+        ("transform.minimum_count", 9, {"Transform", "FeatureRanker", "WeightedTrainer"}),
         ("text.title_dimensions", 5, {"TextEmbedder"}),
         ("importance.clip", 2.0, {"ImportanceEstimator"}),
+        ("ranking.bins", 8, {"FeatureRanker"}),
         ("model.epochs", 9, {"WeightedTrainer"}),
         ("tune.trials", 9, set()),
         ("evaluation.tolerance", 0.5, {"WeightingJudge"}),
@@ -188,6 +197,58 @@ def test_pairs_are_read_where_a_config_asks_for_attention(nodes: dict[str, Any])
     assert _changed(reading, other) == {"ImportanceEstimator"}
     more = _nodes(asked | {"importance.attention_pairs": 9})
     assert _changed(reading, more) == {"PairReader", "ImportanceEstimator"}
+
+
+def _plan(**overrides: Any) -> dict[str, Any]:
+    """Every node of a run, by name."""
+    config = load(ROOT / "pipeline/configs/demo.yaml", overrides=overrides)
+    street = create_pipeline(config, Places("/a", "/m.db", "/s"), "fingerprint")
+    return {node.id: node for node in street.components}
+
+
+def test_the_trainer_reads_the_ranking_where_it_selects_and_only_there() -> None:
+    assert "ranking" not in _plan()["WeightedTrainer"].inputs
+    selecting = _plan(**{"model.selection": {"top": 5}})
+    assert "ranking" in selecting["WeightedTrainer"].inputs
+    config = load(ROOT / "pipeline/configs/demo.yaml", overrides={"model.selection": {"top": 5}})
+    search = create_weighing_pipeline(config, Places("/a", "/m.db", "/s"), "fingerprint")
+    assert list(search.components)[-1].id == "FeatureRanker"
+
+
+def test_a_fine_tuned_encoder_stands_before_the_embedder() -> None:
+    assert "FineTuner" not in _plan()
+    clicks = _plan(**{"text.finetune": {"steps": 7}})
+    assert "ParentEmbedder" not in clicks
+    assert "encoder" in clicks["TextEmbedder"].inputs
+    assert '"seed":1' in clicks["FineTuner"].exec_properties["text"], "the config's own"
+    # What comes of fine-tuning is the encoder, not its settings.
+    other = _plan(**{"text.finetune": {"steps": 8}})
+    properties = [plan["TextEmbedder"].exec_properties for plan in (clicks, other)]
+    assert properties[0] == properties[1]
+    weighted = _plan(
+        **{"text.finetune": {"weighted": True}, "importance.value": {"attention": 0.5}}
+    )
+    names = list(weighted)
+    before = ["ParentEmbedder", "ParentImportance", "FineTuner", "TextEmbedder"]
+    assert sorted(before, key=names.index) == before
+    assert "readings" not in weighted["ParentImportance"].inputs
+    assert "readings" in weighted["ImportanceEstimator"].inputs
+
+
+def test_fine_tuning_alone_runs_the_nodes_that_a_run_takes_from_the_cache() -> None:
+    asked = {"text.finetune": {"steps": 7}}
+    config = load(ROOT / "pipeline/configs/demo.yaml", overrides=asked)
+    alone = create_finetuning_pipeline(config, Places("/a", "/m.db", "/s"), "fingerprint")
+    street = _plan(**asked)
+    assert list(alone.components)[-1].id == "FineTuner"
+    for node in alone.components:
+        assert node.exec_properties == street[node.id].exec_properties
+
+
+@pytest.mark.parametrize("key", ["model.warm_start", "model.base_model"])
+def test_an_encoder_that_changes_hands_no_weights_on(key: str) -> None:
+    with pytest.raises(ConfigError, match="the vectors of another encoder"):
+        _plan(**{"text.finetune": {}, key: True if key.endswith("start") else "runs/a"})
 
 
 def test_training_never_reads_what_a_model_is_judged_on(nodes: dict[str, Any]) -> None:

@@ -52,6 +52,7 @@ def full_facts() -> dict[str, Any]:
         "model_path": "runs/chorus/serving/heft/1",
         "report_path": "runs/chorus/report/index.html",
         "importance": _importance(),
+        "ranking": _ranking(),
         "training": {
             "weighted": {"loss": [0.61, 0.5, 0.46], "val_loss": [0.58, 0.52, 0.51]},
             "control": {"loss": [0.4, 0.35, 0.33], "val_loss": [0.39, 0.36, None]},
@@ -153,6 +154,37 @@ def _samples(click: int, how_many: int) -> list[dict[str, Any]]:
             "positive_weight": 5.2 - k / 10 if click else 0.0,
             "negative_weight": -4.2 + k / 10 if click else 0.11,
             "scores": {"label_quality": 0.01 + 0.05 * k, "el2n": 0.9 - 0.05 * k},
+            "words": {
+                "query": [{"text": "usb", "integrated": 0.4, "rollout": 0.1}],
+                "title": [
+                    {"text": "cable", "integrated": -0.2, "rollout": 0.3},
+                    {"text": "black", "integrated": 0.01, "rollout": 0.05},
+                ],
+            },
         }
         for k in range(how_many)
     ]
+
+
+def _ranking() -> dict[str, Any]:
+    rng = np.random.default_rng(1)
+    measures = {"correlation": -0.31234, "rank_correlation": 0.25, "mutual_information": 0.0421}
+    category = measures | {"rank_correlation": None}
+    names = (("cosine", "component", measures), ("brand_id", "category", category))
+    return {
+        "rows": 100_000,
+        "of": 160_000,
+        "weighted": True,
+        "dimensions": 1_152,
+        "features": [
+            {"name": name, "kind": kind, "measures": {"ctr": own, "cvr": own}}
+            for name, kind, own in names
+        ],
+        "kept": None,
+        "map": {
+            "x": rng.normal(size=40).tolist(),
+            "y": rng.normal(size=40).tolist(),
+            "category": ["shoes", "cables"] * 20,
+            "importance": rng.random(40).tolist(),
+        },
+    }

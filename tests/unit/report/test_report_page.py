@@ -10,6 +10,8 @@ import pytest
 
 from heft.errors import DataError
 from heft.report import markdown, parse_facts, render, summary
+from heft.report.facts import TitleMap
+from heft.report.maps import map_plots
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -91,6 +93,8 @@ def test_references_meet_exactly_one_element(html: str) -> None:
 def test_hostile_text_is_shown_as_text(facts: dict[str, Any], text: str) -> None:
     hostile = copy.deepcopy(facts) | {"name": text, "blessing_reasons": [text], "model_path": text}
     hostile["importance"]["samples"] = with_text(hostile["importance"]["samples"], text)
+    hostile["ranking"] = with_text(hostile["ranking"], text)
+    hostile["ranking"]["map"]["category"] = [text, "cables"] * 20
     hostile["streams"] = {text: hostile["streams"]["clicks"] | {"reasons": {text: 3}}}
     hostile["seconds"] = {text: 1.0, "Pusher": 2.0}
     hostile["training"] = {text: hostile["training"]["control"]}
@@ -224,6 +228,35 @@ def test_the_reason_of_a_sample(html: str) -> None:
     assert "Clicked at position 10, which is looked at 19% as often as the first" in text
     assert "label quality among the lowest 1% of clicks" in text
     assert "Not clicked at position 10" in text
+
+
+def test_features_are_ranked_and_those_the_model_sees_are_marked(facts: dict[str, Any]) -> None:
+    text = Page(render(facts)).text
+    assert "From 100,000 of 160,000 training rows, each counted by its weights" in text
+    assert "cosinecomponent42.10−0.3120.25042.10−0.3120.250" in text.replace(" ", "")
+    assert "brand_idcategory42.10−0.312n/a" in text.replace(" ", "")
+    selected = facts | {"ranking": facts["ranking"] | {"kept": ["cosine"]}}
+    text = Page(render(selected)).text.replace(" ", "")
+    assert "cosinecomponent✓42.10" in text
+    assert "brand_idcategory42.10" in text
+
+
+def test_the_map_has_a_point_for_each_title_twice(facts: dict[str, Any]) -> None:
+    plots = map_plots(TitleMap.model_validate(facts["ranking"]["map"]))
+    assert list(plots) == ["By category", "By importance"]
+    for plot in plots.values():
+        assert plot.count("<use") >= 40
+    assert "shoes" in plots["By category"]
+    same = facts["ranking"]["map"] | {"category": [""] * 40, "importance": [1.0] * 40}
+    assert list(map_plots(TitleMap.model_validate(same))) == ["By importance"]
+    short = facts["ranking"]["map"] | {"x": [1.0]}
+    assert map_plots(TitleMap.model_validate(short)) == {}
+
+
+def test_words_are_shaded_by_what_they_say_and_the_most_read_underlined(html: str) -> None:
+    assert '<span class="for4"><bdi>usb</bdi></span>' in html
+    assert '<span class="against2 read"><bdi>cable</bdi></span>' in html
+    assert "<span><bdi>black</bdi></span>" in html
 
 
 def test_trust_and_row_weights_are_shown_where_there_are_some(facts: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ ROWS = (RNG.normal(size=(60, 8)) @ RNG.normal(size=(8, 8)) + 3).astype(np.float3
 COUNTS = RNG.integers(0, 9, 60)
 
 
-def pca(rows: np.ndarray, counts: np.ndarray, dimensions: int, whiten: bool) -> Projection:
+def pca(rows: np.ndarray, counts: np.ndarray, dimensions: float, whiten: bool) -> Projection:
     return weighted_pca(lambda block: rows[block], counts, dimensions, whiten=whiten)
 
 
@@ -121,3 +121,32 @@ def test_pairs_merged_in_many_steps_are_the_same(monkeypatch: pytest.MonkeyPatch
     pairs, counts = count_pairs(batches)
     assert np.array_equal(pairs, want_pairs)
     assert np.array_equal(counts, want_counts)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.999])
+def test_a_share_of_variance_keeps_the_fewest_components_that_explain_it(share: float) -> None:
+    kept = pca(ROWS, COUNTS, share, False)
+    assert kept.explained.sum() >= share
+    assert kept.explained[:-1].sum() < share
+    reference = PCA(share).fit(np.repeat(ROWS, COUNTS, axis=0))
+    assert len(kept.components) == reference.n_components_
+
+
+def test_a_share_of_rows_that_span_little_is_all_they_span() -> None:
+    assert pca(ROWS[np.arange(60) % 2], np.ones(60), 0.99, True).components.shape == (1, 8)
+    assert pca(ROWS[np.zeros(60, int)], np.ones(60), 0.99, True).components.shape == (0, 8)
+
+
+@pytest.mark.parametrize(("given", "fits"), [(0, True), (12, True), (0.9, True), (1.5, False),
+                                             (1.0, False), (-1, False), (0.0, False)])  # fmt: skip
+def test_dimensions_are_a_number_or_a_share(given: float, fits: bool) -> None:
+    if fits:
+        assert (
+            TextSettings.model_validate_json(
+                TextSettings(title_dimensions=given).model_dump_json()
+            ).title_dimensions
+            == given
+        )
+    else:
+        with pytest.raises(ValueError, match="title_dimensions"):
+            TextSettings(title_dimensions=given)

@@ -1,0 +1,1 @@
+"""FeatureRanker: what each feature has to do with clicks and conversions."""

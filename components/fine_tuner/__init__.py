@@ -1,0 +1,1 @@
+"""FineTuner: an encoder that has learned from clicks."""

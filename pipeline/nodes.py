@@ -1,0 +1,88 @@
+"""Nodes of the street that take more than a line to set up."""
+
+from tfx import v1 as tfx
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.proto import transform_pb2
+from tfx.types import Channel
+
+from components.feature_ranker.component import FeatureRanker
+from components.fine_tuner.component import FineTuner
+from components.importance_estimator.component import ImportanceEstimator
+from components.log_transform.component import LogTransform
+from components.text_embedder.component import TextEmbedder
+from heft import features as f
+from pipeline.config import PipelineConfig
+from pipeline.digest import source_digest
+from pipeline.places import Places
+
+__all__ = ["fine_tuning", "ranker", "schema_node", "transform_node"]
+
+
+def schema_node(places: Places, statistics: BaseNode) -> BaseNode:
+    """The schema from git; inferred, to be reviewed, where a config names none."""
+    if places.schema_file is None:
+        return tfx.components.SchemaGen(
+            statistics=statistics.outputs["statistics"], infer_feature_shape=False
+        )
+    return tfx.components.ImportSchemaGen(schema_file=places.schema_file)
+
+
+def transform_node(config: PipelineConfig, examples: Channel, schema: Channel) -> BaseNode:
+    """Texts of `tune` join the vocabulary, so that early stopping sees their vectors."""
+    return LogTransform(
+        examples=examples,
+        schema=schema,
+        preprocessing_fn="components.udfs.preprocessing_fn",
+        splits_config=transform_pb2.SplitsConfig(
+            analyze=[f.TRAIN, f.TUNE], transform=[f.TRAIN, f.TUNE, f.HARVEST]
+        ),
+        custom_config={
+            "settings": config.transform.model_dump_json(),
+            **({"widths": config.widths} if config.widths else {}),
+            # Not of components.udfs, which would run Transform again for a change of the model.
+            "source_digest": source_digest("heft.transform", "components.log_transform.executor"),
+        },
+        disable_statistics=True,
+    ).with_id("Transform")
+
+
+def fine_tuning(config: PipelineConfig, transform: BaseNode) -> list[BaseNode]:
+    """The nodes that end in FineTuner.
+
+    Where clicks count by their weights, these have to be known first: they are those of the
+    parent's embeddings, without scores of quality and value, which are of no use here.
+    """
+    assert config.text.finetune is not None
+    graph, examples = (transform.outputs[n] for n in ("transform_graph", "transformed_examples"))
+    before: list[BaseNode] = []
+    if config.text.finetune.weighted:
+        embedder = TextEmbedder(
+            transform_graph=graph,
+            examples=examples,
+            settings=config.text.model_copy(update={"finetune": None}),
+            source_digest=source_digest("components.text_embedder.executor"),
+        ).with_id("ParentEmbedder")
+        weigher = ImportanceEstimator(
+            examples,
+            graph,
+            embedder.outputs["embeddings"],
+            config.importance.model_copy(update={"quality": {}, "value": {}}),
+            source_digest("components.importance_estimator.executor"),
+        ).with_id("ParentImportance")
+        examples, before = weigher.outputs["weighted_examples"], [embedder, weigher]
+    tuner = FineTuner(graph, examples, config.text, source_digest("components.fine_tuner.executor"))
+    return [*before, tuner]
+
+
+def ranker(
+    config: PipelineConfig, transform: BaseNode, embedder: BaseNode, weigher: BaseNode
+) -> BaseNode:
+    """FeatureRanker, of what the model may see."""
+    return FeatureRanker(
+        weigher.outputs["weighted_examples"],
+        transform.outputs["transform_graph"],
+        embedder.outputs["embeddings"],
+        config.ranking,
+        config.transform,
+        source_digest("components.feature_ranker.executor"),
+    )

@@ -1,0 +1,116 @@
+"""Commands over runs that are over."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from heft.cli_options import RUNS, Run, RunsDir, Verbose, pairs, run_folder, screen
+
+__all__ = ["explain", "lineage", "predict", "report", "rollback"]
+
+Version = Annotated[int | None, typer.Option("--version", help="As named in the serving folder.")]
+
+
+def report(
+    run: Run,
+    runs: RunsDir = RUNS,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a short summary.")] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+) -> None:
+    """Render a run's report again and say where it lies."""
+    from heft.report.files import rerender, summary_text
+
+    folder = run_folder(run, runs)
+    if markdown:
+        print(summary_text(folder))
+        return
+    page = rerender(folder)
+    screen.print(f"report: {page}", soft_wrap=True)
+    if open_:
+        typer.launch(str(page))
+
+
+def predict(
+    run: Run,
+    query: Annotated[str, typer.Option(help="What was asked.")],
+    title: Annotated[list[str], typer.Option(help="An item's title; may be repeated.")],
+    column: Annotated[
+        list[str] | None, typer.Option("--column", help="Any other column: price=9.99.")
+    ] = None,
+    runs: RunsDir = RUNS,
+    verbose: Verbose = False,
+) -> None:
+    """Ask a run's pushed model, in this process, what items are worth to a query."""
+    from rich.table import Table
+
+    from heft.console import quiet
+
+    quiet(verbose)
+    from heft.model.predict import predict_columns, pushed_model
+
+    path = pushed_model(run_folder(run, runs))
+    answers = predict_columns(path, query, title, pairs(column or []))
+    table = Table("title", *answers, title=f"query: {query}", title_justify="left")
+    for row in sorted(range(len(title)), key=lambda i: -float(answers["ctcvr"][i])):
+        table.add_row(title[row], *(f"{float(values[row]):.4f}" for values in answers.values()))
+    screen.print(table)
+
+
+def explain(
+    run: Run,
+    query: Annotated[str, typer.Option(help="What was asked.")],
+    title: Annotated[list[str], typer.Option(help="An item's title; may be repeated.")],
+    column: Annotated[
+        list[str] | None, typer.Option("--column", help="Any other column: price=9.99.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    runs: RunsDir = RUNS,
+    verbose: Verbose = False,
+) -> None:
+    """Say which words of a query and a title speak for a click, and against it."""
+    from heft.console import quiet
+
+    quiet(verbose)
+    from heft.explain import explain_pairs, words_table
+    from heft.model.predict import pushed_model
+
+    path = pushed_model(run_folder(run, runs))
+    found = explain_pairs(path, [query] * len(title), title, pairs(column or []))
+    if json_:
+        print(json.dumps([pair.to_json() for pair in found], indent=1))
+        return
+    for pair in found:
+        screen.print(words_table(pair))
+
+
+def lineage(
+    run: Run,
+    version: Version = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    runs: RunsDir = RUNS,
+) -> None:
+    """Say which data, code and weights made a pushed model."""
+    from pipeline.lineage import lineage as lineage_of
+    from pipeline.lineage import lineage_table
+
+    found = lineage_of(run_folder(run, runs), version)
+    if json_:
+        print(found.to_json())
+        return
+    screen.print(lineage_table(found))
+
+
+def rollback(
+    run: Run,
+    version: Version = None,
+    runs: RunsDir = RUNS,
+) -> None:
+    """Serve the model before the current one again, or another earlier version."""
+    from heft.versions import roll_back
+
+    before, now = roll_back(run_folder(run, runs) / "serving" / "heft", version)
+    screen.print(
+        f"version {now.number} is {now.source} again; {before.number} was served until now",
+        soft_wrap=True,
+    )

@@ -1,0 +1,72 @@
+"""What the commands of `heft` have in common."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from heft.errors import ConfigError, InputError
+
+__all__ = [
+    "RUNS",
+    "Config",
+    "Run",
+    "RunName",
+    "RunsDir",
+    "Set",
+    "Span",
+    "Verbose",
+    "With",
+    "pairs",
+    "run_folder",
+    "screen",
+]  # fmt: skip
+
+screen = Console(highlight=False)
+
+Run = Annotated[Path, typer.Argument(help="A run's folder, or its name under runs/.")]
+RUNS = Path("runs")
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the engines' logs.")]
+RunsDir = Annotated[Path, typer.Option("--runs", help="Folder that holds all runs.")]
+With = Annotated[
+    list[Path] | None, typer.Option("--with", help="Settings laid over the config: a YAML file.")
+]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: model.epochs=2.")]
+Config = Annotated[Path, typer.Argument(help="A YAML file, such as pipeline/configs/demo.yaml.")]
+RunName = Annotated[
+    str | None, typer.Option("--name", help="Name of the run, if not the config's.")
+]
+Span = Annotated[
+    str | None, typer.Option("--span", help="The span of the logs to read: a number or a date.")
+]
+
+
+def run_folder(run: Path, runs: Path) -> Path:
+    """The folder of a finished run, given as it is or as a name under `runs`.
+
+    Raises:
+        InputError: there is none.
+    """
+    for folder in (run, runs / run):
+        if (folder / "summary.json").is_file():
+            return folder
+    raise InputError(
+        f"no finished run at {run} or {runs / run}: expected a folder with summary.json; "
+        "`heft run CONFIG` makes one"
+    )
+
+
+def pairs(items: list[str]) -> dict[str, Any]:
+    """`key=value` arguments, values read as YAML scalars."""
+    found = {}
+    for item in items:
+        key, sign, value = item.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"{item!r}: expected key=value")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{item!r}: {value!r} is not YAML") from error
+    return found

@@ -1,0 +1,1 @@
+"""What each feature has to do with clicks and conversions, and which of them a model sees."""
