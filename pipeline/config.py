@@ -103,6 +103,33 @@ class PipelineConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _negatives_are_sampled_once(self) -> Self:
+        """What ingest leaves out is made up for by weights, and by nothing else beside them."""
+        if self.logs.negative_rate < 1:
+            others = {
+                "model.negative_rate": self.model.negative_rate,
+                "importance.sampling_rate": self.importance.sampling_rate,
+            }
+            for name, rate in others.items():
+                if rate < 1:
+                    raise ValueError(
+                        f"{name}={rate} is for a log that was sampled before it came, and "
+                        f"logs.negative_rate={self.logs.negative_rate} is made up for by itself: "
+                        "leave one of them out"
+                    )
+        return self
+
+    def with_corrections(self) -> Self:
+        """With the correction that sampled negatives need, where ingest samples them."""
+        corrections = self.importance.corrections
+        if self.logs.negative_rate == 1 or "negative_sampling" in corrections:
+            return self
+        importance = self.importance.model_copy(
+            update={"corrections": {**corrections, "negative_sampling": {}}}
+        )
+        return self.model_copy(update={"importance": importance})
+
+    @model_validator(mode="after")
     def _encoder_stays_where_weights_are_handed_on(self) -> Self:
         if self.text.finetune and (self.model.warm_start or self.model.base_model is not None):
             raise ValueError(
@@ -155,7 +182,7 @@ def load(
     if isinstance(text, dict) and isinstance(text.get("finetune"), dict):
         text["finetune"] = {"seed": raw.get("seed", 0), **text["finetune"]}
     try:
-        return PipelineConfig.model_validate(raw)
+        return PipelineConfig.model_validate(raw).with_corrections()
     except ValidationError as error:
         raise ConfigError(f"{path}: {_explain(error, laid)}") from error
 

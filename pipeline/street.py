@@ -5,19 +5,20 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf import text_format
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
-from tensorflow_metadata.proto.v0 import schema_pb2
 
 from heft.console import log_to_file
 from heft.errors import ConfigError, HeftError
 from heft.importance import names
-from heft.logs import input_fingerprint, preflight
+from heft.logs import LogsSettings, input_fingerprint, preflight
 from heft.report.files import write_run
 from heft.simulate import simulate
 from pipeline.base_model import with_base_model
@@ -25,12 +26,14 @@ from pipeline.config import PipelineConfig, load
 from pipeline.digest import source_digest
 from pipeline.places import Places
 from pipeline.progress import Progress, print_summary
+from pipeline.schema_files import read_schema, stage_schema
 
 if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
 
-__all__ = ["Prepared", "Street", "prepare", "run_nodes", "run_street"]
+__all__ = ["Prepared", "Street", "logs_of", "prepare", "run_nodes", "run_street"]
 
+_SIMULATED_KEY = "simulated shoppers are not people"
 _PACKAGES = ("heft", "tfx", "tensorflow", "keras", "keras-hub", "apache-beam")
 
 
@@ -88,7 +91,7 @@ class Prepared:
     def places(self) -> Places:
         """The folders of the run, which is made."""
         self.run_dir.mkdir(parents=True, exist_ok=True)
-        return _places(self.run_dir, _stage_schema(self.schema, self.run_dir))
+        return _places(self.run_dir, stage_schema(self.schema, self.run_dir))
 
 
 def run_street(street: Street) -> dict[str, Any]:
@@ -120,11 +123,31 @@ def prepare(street: Street) -> Prepared:
     _check_estimators(config)
     config.model.tracking.check()
     config = with_base_model(config)
-    schema_text = _read_schema(config)
-    if config.simulate is not None:
-        _simulate(config, run_dir, street.console)
+    schema_text = read_schema(config)
+    _bring_logs(config, run_dir, street.console)
     looked = preflight(config.logs)
     return Prepared(config, run_dir, looked.span, input_fingerprint(config.logs), schema_text)
+
+
+def logs_of(street: Street) -> tuple[Path, LogsSettings]:
+    """The run's folder, and the logs of a config, which are there to be read.
+
+    Raises:
+        InputError: the config cannot be used.
+    """
+    run_dir = (street.runs / street.load().name).absolute()
+    config = street.load(run_dir)
+    _bring_logs(config, run_dir, street.console)
+    return run_dir, config.logs
+
+
+def _bring_logs(config: PipelineConfig, run_dir: Path, console: Console) -> None:
+    """Simulates the logs if the config asks for that, and lets Beam find remote ones."""
+    if config.simulate is not None:
+        # Simulated shoppers are nobody's secret; a key of the team's own is used if there is one.
+        os.environ.setdefault(config.logs.privacy.key_variable, _SIMULATED_KEY)
+        _simulate(config, run_dir, console)
+    FileSystems.set_options(PipelineOptions(list(config.beam)))
 
 
 def run_nodes(pipeline: "Pipeline", ready: Prepared, street: Street) -> Progress:
@@ -156,35 +179,6 @@ def _check_estimators(config: PipelineConfig) -> None:
     for name in (*config.importance.quality, *config.importance.value):
         if name not in names():
             raise ConfigError(f"Expected one of {names()}, received: estimator={name!r}")
-
-
-def _read_schema(config: PipelineConfig) -> str | None:
-    """The schema from git; None where a config names none."""
-    if config.schema_dir is None:
-        return None
-    path = Path(config.schema_dir) / "schema.pbtxt"
-    if not path.is_file():
-        raise ConfigError(
-            f"schema_dir={config.schema_dir!r}: no schema.pbtxt there; name the folder that holds "
-            "it, or leave schema_dir out to have a schema inferred"
-        )
-    text = path.read_text(encoding="utf-8")
-    try:
-        text_format.Parse(text, schema_pb2.Schema())
-    except text_format.ParseError as error:
-        raise ConfigError(f"{path} is not a schema: {error}") from error
-    return text
-
-
-def _stage_schema(text: str | None, run_dir: Path) -> str | None:
-    """A copy under its digest: TFX's cache knows the schema by its path alone."""
-    if text is None:
-        return None
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    path = run_dir / "schema" / digest / "schema.pbtxt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return str(path)
 
 
 def _finish(run_dir: Path, progress: Progress, console: Console) -> dict[str, Any]:

@@ -112,6 +112,35 @@ def run(
 
 
 @app.command()
+def ingest(
+    config: Config,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read a sample and say what would be done.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the examples, if not the run's.")
+    ] = None,
+    runs: RunsDir = Path("runs"),
+    name: RunName = None,
+    span: Span = None,
+    with_: With = None,
+    set_: Set = None,
+    verbose: Verbose = False,
+) -> None:
+    """Read, join and split the logs of a config, and nothing after that."""
+    from heft.console import quiet
+
+    quiet(verbose)
+    from pipeline.ingesting import check_logs, ingest_logs
+
+    street = _street(config, runs, with_, _overrides(set_, name, span), verbose)
+    if check:
+        check_logs(street)
+    else:
+        ingest_logs(street, out)
+
+
+@app.command()
 def tune(
     config: Config,
     runs: RunsDir = RUNS,
@@ -168,7 +197,7 @@ def _err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def _overrides(set_: list[str] | None, name: str | None, span: int | None) -> dict[str, Any]:
+def _overrides(set_: list[str] | None, name: str | None, span: str | None) -> dict[str, Any]:
     overrides = pairs(set_ or []) | ({"name": name} if name else {})
     return overrides | ({} if span is None else {"logs.span": span})
 

@@ -39,7 +39,7 @@ RunName = Annotated[
     str | None, typer.Option("--name", help="Name of the run, if not the config's.")
 ]
 Span = Annotated[
-    int | None, typer.Option("--span", min=0, help="The span of the logs to train on.")
+    str | None, typer.Option("--span", help="The span of the logs to read: a number or a date.")
 ]
 
 

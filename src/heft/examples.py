@@ -6,6 +6,7 @@ Heft works on columns (`dict[str, np.ndarray]`), TFX on gzipped TFRecords of
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ import pyarrow as pa
 import tensorflow as tf
 
 from heft.errors import DataError
-from heft.wire import encode_examples
+from heft.record_files import write_shards
 from heft.wire_reading import read_shard
 
 __all__ = ["Feature", "iterate_columns", "read_columns", "shard_paths", "write_columns"]
 
 Columns = dict[str, np.ndarray]
+
+_BLOCK_ROWS = 16_384  # encoded at a time
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,13 @@ def write_columns(columns: Mapping[str, np.ndarray], path: str | Path) -> int:
     """
     arrays = {name: _as_arrow(values) for name, values in columns.items()}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    compression = "GZIP" if str(path).endswith(".gz") else ""
-    options = tf.io.TFRecordOptions(compression, compression_level=1)
-    encoded = encode_examples(arrays)
-    with tf.io.TFRecordWriter(str(path), options) as writer:
-        for example in encoded:
-            writer.write(example.as_py())
-    return len(encoded)
+    rows = len(next(iter(arrays.values())))
+
+    def block(first: int) -> dict[str, pa.Array]:
+        return {name: values.slice(first, _BLOCK_ROWS) for name, values in arrays.items()}
+
+    write_shards([(str(path), [partial(block, first) for first in range(0, rows, _BLOCK_ROWS)])])
+    return rows
 
 
 def _as_arrow(values: np.ndarray) -> pa.Array:

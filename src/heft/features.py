@@ -78,6 +78,7 @@ CONVERSION = "conversion"
 CONVERSION_DELAY = "conversion_delay"
 CONVERSION_VALUE = "conversion_value"
 OBSERVATION = "observation"
+SAMPLING = "sampling"
 GRADE = "grade"
 
 LOGGED: tuple[Column, ...] = (
@@ -104,6 +105,8 @@ LOGGED: tuple[Column, ...] = (
     Column(OBSERVATION, float, Role.TIME, 0.0,
            "seconds a conversion could have been seen: from the click (impression, if none) "
            "to the end of the data, at most the conversion window"),
+    Column(SAMPLING, float, Role.CONTEXT, None,
+           "probability with which the row stayed in the log; if negatives are sampled down"),
     Column(GRADE, float, Role.LABEL, None, "human relevance, 0 to the maximum; only in `graded`"),
 )  # fmt: skip
 

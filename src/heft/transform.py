@@ -97,6 +97,8 @@ def preprocess(
     # A schema inferred from a log without propensities gives them no number's type.
     if f.PROPENSITY in inputs and inputs[f.PROPENSITY].dtype == tf.float32:
         outputs[f.PROPENSITY] = _dense(inputs[f.PROPENSITY], 0.0)
+    if f.SAMPLING in inputs and inputs[f.SAMPLING].dtype == tf.float32:
+        outputs[f.SAMPLING] = _dense(inputs[f.SAMPLING], 1.0)
     request = _dense(inputs[f.REQUEST_ID], "")
     user = _dense(inputs[f.USER_ID], "")
     # All that is known of a visitor without a name is the request.

@@ -3,20 +3,20 @@
 Protobuf writes the features of an Example in the order of a hash table that is
 seeded anew in each process, so its bytes differ from run to run. Here they
 come in the order of their names, which is what
-`Example.SerializeToString(deterministic=True)` gives, a column at a time.
+`Example.SerializeToString(deterministic=True)` gives, a column at a time and
+without an object per row.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["encode_examples"]
+from heft import wire_writing as kernels
 
-# Field tags of tensorflow/core/example/{example,feature}.proto, wire type 2.
-_FIRST, _SECOND = b"\x0a", b"\x12"
-_KIND = {"bytes": b"\x0a", "float": b"\x12", "int64": b"\x1a"}
+__all__ = ["encode_examples", "encode_records"]
 
 
 def encode_examples(columns: Mapping[str, pa.Array]) -> pa.Array:
@@ -32,106 +32,84 @@ def encode_examples(columns: Mapping[str, pa.Array]) -> pa.Array:
     Raises:
         TypeError: a column is of another type.
     """
-    parts: list[pa.Array] = []
-    for name in sorted(columns, key=str.encode):
-        parts += _entry(name, columns[name])
-    features = pc.binary_join_element_wise(*parts, b"", null_handling="replace")
-    return pc.binary_join_element_wise(_prefixes(_lengths(features), b"", _FIRST), features, b"")
+    data, starts = _encoded(columns, framed=False)
+    if starts[-1] > np.iinfo(np.int32).max:
+        buffers = [None, pa.py_buffer(starts), pa.py_buffer(data)]
+        return pa.Array.from_buffers(pa.large_binary(), len(starts) - 1, buffers)
+    buffers = [None, pa.py_buffer(starts.astype(np.int32)), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.binary(), len(starts) - 1, buffers)
 
 
-def _entry(name: str, array: pa.Array) -> list[pa.Array]:
-    """The map entry of one feature, as the bytes before the payload and the payload."""
-    lists = pa.types.is_list(array.type) or pa.types.is_fixed_size_list(array.type)
-    values = array.flatten() if lists else array
-    if pa.types.is_int64(values.type):
-        kind, payload = "int64", _varints(values)
-    elif pa.types.is_float32(values.type):
-        kind, payload = "float", _fixed32(values)
-    elif pa.types.is_string(values.type) or pa.types.is_binary(values.type):
-        kind, payload = "bytes", values.cast(pa.binary())
-    else:
-        raise TypeError(f"column {name!r} is {array.type}: expected binary, float32 or int64")
-    # Numbers of a list are packed into one field; texts each have theirs.
-    packed = not (lists and kind == "bytes")
-    if not packed:
-        payload = pc.binary_join_element_wise(
-            _prefixes(_lengths(payload), b"", _FIRST), payload, b""
+def encode_records(columns: Mapping[str, pa.Array]) -> np.ndarray:
+    """The same as the bytes of a TFRecord file, with lengths and checksums: (bytes,) uint8."""
+    data, starts = _encoded(columns, framed=True)
+    kernels.write_frames(data, starts)
+    return data
+
+
+@dataclass(frozen=True)
+class _Column:
+    """The values of all rows one after another; those of row r are `offsets[r]:offsets[r + 1]`."""
+
+    prefix: np.ndarray  # of the entry, up to the kind of its values
+    kind: int
+    offsets: np.ndarray  # (rows + 1,) int64
+    words: np.ndarray  # (values,) of numbers; of bytes (values + 1,), where in `data` they begin
+    data: np.ndarray
+
+
+def _encoded(columns: Mapping[str, pa.Array], framed: bool) -> tuple[np.ndarray, np.ndarray]:
+    rows = len(next(iter(columns.values()))) if columns else 0
+    every = np.arange(rows + 1)
+    parts = [_column(name, columns[name], every) for name in sorted(columns, key=str.encode)]
+    sizes = np.zeros(rows, np.int64)
+    for part in parts:
+        kernels.add_sizes(sizes, len(part.prefix), part.kind, part.offsets, part.words)
+    starts = np.zeros(rows + 1, np.int64)
+    cursor = kernels.lay_out(sizes, starts, kernels.FRAME if framed else 0)
+    out = np.empty(int(starts[-1]), np.uint8)
+    kernels.write_heads(out, cursor, sizes)
+    for part in parts:
+        kernels.write_entries(
+            out, cursor, part.prefix, part.kind, part.offsets, part.words, part.data
         )
+    return out, starts
+
+
+def _column(name: str, array: pa.Array, every: np.ndarray) -> _Column:
+    lists = pa.types.is_list(array.type) or pa.types.is_fixed_size_list(array.type)
     if lists:
-        payload = _joined(payload, array)
-    prefixes = _prefixes(_lengths(payload), name, _KIND[kind], packed)
-    if payload.null_count:
-        prefixes = pc.if_else(payload.is_valid(), prefixes, pa.scalar(None, pa.binary()))
-    return [prefixes, payload]
+        sizes = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
+        offsets = _offsets(sizes)
+        values = array.flatten()
+    elif array.null_count:
+        offsets = _offsets(array.is_valid().to_numpy(zero_copy_only=False))
+        values = array.drop_null()
+    else:
+        offsets, values = every, array
+    kind, words, data = _values(name, values)
+    return _Column(np.frombuffer(name.encode(), np.uint8), kind, offsets, words, data)
 
 
-def _joined(values: pa.Array, lists: pa.Array) -> pa.Array:
-    """The payloads of each list's values as one, null where there is none."""
-    sizes = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
-    ends = np.concatenate([[0], np.cumsum(_lengths(values))])
-    offsets = ends[np.concatenate([[0], np.cumsum(sizes)])]
-    data = values.buffers()[2] or pa.py_buffer(b"")
-    whole = pa.Array.from_buffers(
-        pa.binary(), len(lists), [None, pa.py_buffer(offsets.astype(np.int32)), data]
-    )
-    if sizes.all():
-        return whole
-    return pc.if_else(pa.array(sizes > 0), whole, pa.scalar(None, pa.binary()))
+def _offsets(sizes: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
 
 
-def _prefixes(lengths: np.ndarray, name: str | bytes, kind: bytes, packed: bool = True) -> pa.Array:
-    """The bytes that go before a payload, which depend on its length alone."""
-    distinct, which = np.unique(lengths, return_inverse=True)
-    key = name.encode() if isinstance(name, str) else name
-    table = pa.array([_prefix(int(n), key, kind, packed) for n in distinct], pa.binary())
-    return table.take(pa.array(which))
-
-
-def _prefix(length: int, key: bytes, kind: bytes, packed: bool) -> bytes:
-    if not key:
-        return kind + _varint(length)
-    values = _FIRST + _varint(length) if packed else b""
-    feature = kind + _varint(len(values) + length) + values
-    body = _FIRST + _varint(len(key)) + key + _SECOND + _varint(len(feature) + length) + feature
-    return _FIRST + _varint(len(body) + length) + body
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _lengths(array: pa.Array) -> np.ndarray:
-    lengths: np.ndarray = pc.binary_length(array).fill_null(0).to_numpy(zero_copy_only=False)
-    return lengths
-
-
-def _varints(array: pa.Array) -> pa.Array:
-    """Base-128 varints, two's complement for negative numbers."""
-    values = array.fill_null(0).to_numpy(zero_copy_only=False).view(np.uint64)
-    shifted = values[:, None] >> np.arange(0, 70, 7, dtype=np.uint64).clip(max=63)
-    groups = shifted & np.uint64(0x7F)
-    size = np.maximum(1, 10 - np.argmax(groups[:, ::-1] != 0, axis=1))
-    size = np.where(values == 0, 1, size)
-    place = np.arange(10)
-    more = place < (size - 1)[:, None]
-    coded = (groups | np.where(more, np.uint64(0x80), np.uint64(0))).astype(np.uint8)
-    return _binary(coded[place < size[:, None]], np.concatenate([[0], np.cumsum(size)]), array)
-
-
-def _fixed32(array: pa.Array) -> pa.Array:
-    values = array.fill_null(0.0).to_numpy(zero_copy_only=False).astype("<f4")
-    return _binary(values.view(np.uint8), np.arange(len(array) + 1) * 4, array)
-
-
-def _binary(data: np.ndarray, offsets: np.ndarray, like: pa.Array) -> pa.Array:
-    """A binary array from its bytes and offsets, null where `like` is."""
-    buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(data)]
-    whole = pa.Array.from_buffers(pa.binary(), len(like), buffers)
-    if not like.null_count:
-        return whole
-    return pc.if_else(like.is_valid(), whole, pa.scalar(None, pa.binary()))
+def _values(name: str, values: pa.Array) -> tuple[int, np.ndarray, np.ndarray]:
+    nothing = np.empty(0, np.uint8)
+    if pa.types.is_int64(values.type):
+        whole = values.fill_null(0).to_numpy(zero_copy_only=False)
+        return kernels.INT, whole.view(np.uint64), nothing
+    if pa.types.is_float32(values.type):
+        numbers = values.fill_null(0.0).to_numpy(zero_copy_only=False)
+        return kernels.FLOAT, numbers.view(np.uint32).astype(np.uint64), nothing
+    if not (pa.types.is_string(values.type) or pa.types.is_binary(values.type)):
+        raise TypeError(f"column {name!r} is {values.type}: expected binary, float32 or int64")
+    _, offsets, data = values.fill_null(b"" if pa.types.is_binary(values.type) else "").buffers()
+    ends = np.zeros(1, np.int32)
+    if offsets is not None and len(values):
+        ends = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
+    return (
+        kernels.BYTES, ends.astype(np.uint64),
+        nothing if data is None else np.frombuffer(data, np.uint8),
+    )  # fmt: skip

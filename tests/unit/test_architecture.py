@@ -85,7 +85,8 @@ def test_no_import_is_relative_so_that_digests_follow_it() -> None:
 
 @pytest.mark.parametrize("folder", ["src", "pipeline", "components", "serving"])
 def test_environment_variables_are_read_where_a_program_starts(folder: str) -> None:
-    allowed = {CLI, *(ROOT / "pipeline").glob("run_*.py")}
+    # The key of persons is read where they are, and is handed to nobody.
+    allowed = {CLI, ROOT / "src/heft/logs/privacy.py", *(ROOT / "pipeline").glob("run_*.py")}
     for path in (ROOT / folder).rglob("*.py"):
         if path not in allowed:
             assert not _reads_of_environment(path), path

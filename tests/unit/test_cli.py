@@ -190,7 +190,8 @@ def test_a_column_of_another_type(heft: Heft, tmp_path: Path) -> None:
     put_shop(tmp_path / "logs", records)
     ended = heft("run", _config(tmp_path))
     ended.is_refusal("column 'position'")
-    assert "'first'" in ended.error
+    # The log has people in it: what looks like no number may be somebody's.
+    assert "text of 5 characters" in ended.error
     _nothing_written(tmp_path)
 
 
@@ -199,6 +200,45 @@ def test_an_empty_span_and_one_that_is_not_there(heft: Heft, log: Path, tmp_path
     for stream in ("impressions", "clicks", "conversions"):
         put(tmp_path / "logs", f"{stream}/span-2/part-0.jsonl", b"")
     heft("run", log).is_refusal("span 2")
+    _nothing_written(tmp_path)
+
+
+def test_a_look_at_a_log_writes_nothing_and_says_what_a_run_would_do(
+    heft: Heft, log: Path, tmp_path: Path
+) -> None:
+    put(tmp_path / "logs", "clicks/span-1/z.csv", b"impression_id,timestamp\ni1,soon\n")
+    before = sorted(tmp_path.rglob("*"))
+    ended = heft("ingest", log, "--check")
+    assert (ended.code, ended.error) == (0, "")
+    assert sorted(tmp_path.rglob("*")) == before
+    for said in ("impressions", "csv, jsonl", "1 (3.2%)", "timestamp: not a number",
+                 "z.csv, line 2", "the first click within 3,600 s", "about ",
+                 "by time: natural 20%", "leave as keyed hashes"):  # fmt: skip
+        assert said in ended.out, said
+    assert '"u1"' not in ended.out and " u1 " not in ended.out
+    heft("ingest", log, "--check", "--span", "9").is_refusal("span=9 is not there")
+    spoilt = heft("ingest", log, "--check", "--set", "logs.max_quarantine_rate=0.01")
+    spoilt.is_refusal("more than max_quarantine_rate=0.01", code=3)
+
+
+def test_ingest_alone_writes_examples_and_says_what_became_of_the_rows(
+    heft: Heft, log: Path, tmp_path: Path
+) -> None:
+    ended = heft("ingest", log, "--out", tmp_path / "examples")
+    assert (ended.code, ended.error) == (0, "")
+    report = json.loads((tmp_path / "examples/quarantine/summary.json").read_text())
+    assert f"train {report['splits']['train']}, tune" in ended.out and "quarantined" in ended.out
+    assert report["streams"]["impressions"]["written"] == 120
+    assert len(list((tmp_path / "examples").glob("Split-train/*.gz"))) == 8
+    assert not (tmp_path / "runs").exists()
+
+
+def test_people_without_a_key_are_one_message(
+    heft: Heft, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HEFT_PII_KEY")
+    for command in (("run",), ("ingest",), ("ingest", "--check")):
+        heft(command[0], log, *command[1:]).is_refusal("HEFT_PII_KEY is not set")
     _nothing_written(tmp_path)
 
 

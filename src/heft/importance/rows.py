@@ -70,7 +70,10 @@ def _seconds(columns: Columns, name: str) -> Array | None:
 
 
 def _sampling(columns: Columns, settings: ImportanceSettings) -> Array | None:
-    """Clicked rows are never sampled down: they are positives of one task at least."""
+    """As ingest wrote it beside the row; else the config's rate. Clicked rows are never
+    sampled down: they are positives of one task at least."""
+    if f.SAMPLING in columns:
+        return columns[f.SAMPLING].astype(np.float32)
     if settings.sampling_rate == 1:
         return (
             None

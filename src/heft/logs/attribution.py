@@ -1,21 +1,34 @@
 """The join of impressions with their clicks and conversions, one bucket at a time.
 
 A click belongs to its impression if it came within the click window, both ends
-included; the first such click counts. A conversion belongs to that click if it
-came within the conversion window of it; the first such conversion counts, and
-there is no credit for a view alone. Every other event is counted by kind.
+included; the first such click counts, or the last one. A conversion belongs to that
+click (of several, to the last one before it, where the last one counts) if it came
+within the conversion window of it; the first such conversion counts. There is no
+credit for a view alone unless a view window is set. Every other event is counted by kind.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from heft import features
-from heft.logs.fields import VALUE
+from heft.logs.crediting import (
+    ATTRIBUTED,
+    DUPLICATES,
+    FILE,
+    ROW,
+    Outcome,
+    Rules,
+    codes,
+    credit_clicks,
+    credit_conversions,
+    events_of,
+    starts,
+)  # fmt: skip
 
 __all__ = [
     "ATTRIBUTED",
@@ -24,23 +37,20 @@ __all__ = [
     "FILE",
     "HASH",
     "ROW",
+    "UNCLICKED_FLAGS",
+    "VIEW_THROUGH",
     "Joined",
+    "Rules",
     "first_of_each",
     "join_bucket",
 ]
 
-# What became of an event. Early: before its impression, or before its click.
-ATTRIBUTED, DUPLICATES = "attributed", "duplicates"
-ORPHAN, EARLY, LATE, REPEATED, UNCLICKED = (
-    "orphan",
-    "early",
-    "late",
-    "repeated",
-    "unclicked",
-)
+# Counted beside: conversions of impressions that were only seen, and flags that say
+# "converted" where nothing was clicked.
+VIEW_THROUGH, UNCLICKED_FLAGS = "view-through", "unclicked flags"
 
 # Columns the batches carry beside Heft's own.
-HASH, FILE, ROW = "_hash", "_file", "_row"
+HASH = "_hash"
 CLICK_TIME = "_click_time"  # ms, -1 if there was no click
 
 _MS = 1_000
@@ -54,68 +64,82 @@ class Joined:
     impressions: Counter[str]
     clicks: Counter[str]
     conversions: Counter[str]
-
-
-@dataclass(frozen=True)
-class _Events:
-    """Events without their duplicates, in order of time; `target` is a row of
-    the impressions, -1 for none."""
-
-    target: np.ndarray
-    time: np.ndarray
-    value: np.ndarray
-    duplicates: int
+    notes: Counter[str] = field(default_factory=Counter)
 
 
 def join_bucket(
-    impressions: pa.Table,
-    clicks: pa.Table,
-    conversions: pa.Table,
-    click_window: float,
-    conversion_window: float,
+    impressions: pa.Table, clicks: pa.Table, conversions: pa.Table, rules: Rules
 ) -> Joined:
     """Deduplicates and joins the rows whose impression ids share a bucket.
 
     Args:
         impressions: Heft's columns, and `_hash` (uint64, of the impression
-            id), `_file` and `_row`, which say where a row was read.
+            id), `_file` and `_row`, which say where a row was read. Where they have a
+            column `click`, or `conversion`, it says what happened, in any of the rows of an
+            id, and the stream of that name plays no part.
         clicks: impression_id, timestamp, `_file`, `_row`.
         conversions: the same and value.
-        click_window: seconds.
-        conversion_window: seconds.
+        rules: what counts.
 
     Returns:
         The impressions, one per id (the earliest; of equal ones the one read
         first), in the order of their hash, with click, click_delay, conversion,
-        conversion_delay, conversion_value and `_click_time`.
+        conversion_delay, conversion_value and `_click_time`. A flag has no time: its delay is
+        -1, and `_click_time` that of the impression.
     """
+    flags = {
+        name: _flagged_ids(impressions, name)
+        for name in (features.CLICK, features.CONVERSION)
+        if name in impressions.column_names
+    }
     table = first_of_each(impressions, [ROW, FILE, features.TIMESTAMP])
     shown = table.column(features.TIMESTAMP).to_numpy()
     ids = table.column(features.IMPRESSION_ID).combine_chunks()
-
-    click_events = _events(clicks, ids)
-    click_time, _, click_counts = _attribute(click_events, shown, shown >= 0, click_window)
-    clicked = click_time >= 0
-
-    conversion_events = _events(conversions, ids)
-    since = np.where(clicked, click_time, 0)
-    time, value, conversion_counts = _attribute(
-        conversion_events, since, clicked, conversion_window
+    events = events_of(clicks, ids)
+    clicked = credit_clicks(events, shown, rules)
+    if features.CLICK in flags:
+        flagged = _is_in(ids, flags[features.CLICK])
+        clicked = replace(clicked, time=np.where(flagged, shown, -1))
+    converted = credit_conversions(events_of(conversions, ids), events, clicked, shown, rules)
+    if rules.click == "last":
+        # The click that a conversion is credited to is the one that counts.
+        credited = converted.happened & clicked.happened
+        clicked = replace(clicked, time=np.where(credited, converted.since, clicked.time))
+    notes = Counter({VIEW_THROUGH: int((converted.happened & ~clicked.happened).sum())})
+    if features.CONVERSION in flags:
+        flagged = _is_in(ids, flags[features.CONVERSION])
+        converted, notes = _flagged_conversions(table, flagged, clicked, rules)
+    table = _with_labels(table, clicked, converted, shown, list(flags))
+    counts = Counter(
+        {ATTRIBUTED: table.num_rows, DUPLICATES: impressions.num_rows - table.num_rows}
     )
-    converted = time >= 0
+    return Joined(table, counts, clicked.counts, converted.counts, +notes)
+
+
+def _with_labels(
+    table: pa.Table, clicked: Outcome, converted: Outcome, shown: np.ndarray, flags: list[str]
+) -> pa.Table:
+    click_delay = _seconds(shown, clicked.time)
+    conversion_delay = _seconds(converted.since, converted.time)
+    unknown = np.float32(-1.0)
     added = {
-        features.CLICK: pa.array(clicked.astype(np.int64)),
-        features.CLICK_DELAY: pa.array(_seconds(shown, click_time)),
-        features.CONVERSION: pa.array(converted.astype(np.int64)),
-        features.CONVERSION_DELAY: pa.array(_seconds(since, time)),
-        features.CONVERSION_VALUE: pa.array(np.where(converted, value, 0.0).astype(np.float32)),
-        CLICK_TIME: pa.array(click_time),
+        features.CLICK: pa.array(clicked.happened.astype(np.int64)),
+        features.CLICK_DELAY: pa.array(
+            np.where(features.CLICK in flags, unknown, click_delay).astype(np.float32)
+        ),
+        features.CONVERSION: pa.array(converted.happened.astype(np.int64)),
+        features.CONVERSION_DELAY: pa.array(
+            np.where(features.CONVERSION in flags, unknown, conversion_delay).astype(np.float32)
+        ),
+        features.CONVERSION_VALUE: pa.array(
+            np.where(converted.happened, converted.value, 0.0).astype(np.float32)
+        ),
+        CLICK_TIME: pa.array(clicked.time),
     }
+    table = table.drop([name for name in added if name in table.column_names])
     for name, array in added.items():
         table = table.append_column(name, array)
-    duplicates = impressions.num_rows - table.num_rows
-    counts = Counter({ATTRIBUTED: table.num_rows, DUPLICATES: duplicates})
-    return Joined(table, counts, click_counts, conversion_counts)
+    return table
 
 
 def _seconds(since: np.ndarray, time: np.ndarray) -> np.ndarray:
@@ -127,79 +151,46 @@ def first_of_each(rows: pa.Table, order: Sequence[str]) -> pa.Table:
     """One row per impression id: the first by `order`, the last of which counts
     most; sorted by `_hash`, so that the outcome does not depend on how rows came."""
     table = rows.combine_chunks()
-    codes = _codes(table.column(features.IMPRESSION_ID))
-    keys = [table.column(name).to_numpy() for name in order]
-    places = np.lexsort([*keys, codes])
-    kept = places[_starts(codes[places])]
-    hashes = table.column(HASH).to_numpy()[kept]
+    hashes = table.column(HASH).to_numpy()
+    places = np.argsort(hashes)
+    first = starts(hashes[places])
+    alone = first & np.append(first[1:], True)
+    if alone.all():
+        return table.take(pa.array(places))
+    several = places[~alone]
+    ids = table.column(features.IMPRESSION_ID).combine_chunks().take(pa.array(several))
+    keys = [table.column(name).to_numpy()[several] for name in order]
+    own = codes(ids)
+    by_id = np.lexsort([*keys, own])
+    kept = by_id[starts(own[by_id])]
     # Ids whose hashes collide are set apart by `order`.
-    kept = kept[np.lexsort([*(key[kept] for key in keys), hashes])]
-    return table.take(pa.array(kept))
+    kept = kept[np.lexsort([*(key[kept] for key in keys), hashes[several[kept]]])]
+    both = np.concatenate([places[alone], several[kept]])
+    # Two ordered runs, which a stable sort merges.
+    return table.take(pa.array(both[np.argsort(hashes[both], kind="stable")]))
 
 
-def _starts(*ordered: np.ndarray) -> np.ndarray:
-    """Boolean (rows,): where a run of rows that agree in every array begins."""
-    starts = np.ones(len(ordered[0]), bool)
-    starts[1:] = np.any([values[1:] != values[:-1] for values in ordered], axis=0)
-    return starts
+def _flagged_ids(impressions: pa.Table, name: str) -> pa.Array:
+    flagged = pc.equal(impressions.column(name), 1)
+    return impressions.column(features.IMPRESSION_ID).filter(flagged).combine_chunks()
 
 
-def _events(events: pa.Table, ids: pa.Array) -> _Events:
-    events = events.combine_chunks()
-    own_ids = events.column(features.IMPRESSION_ID).combine_chunks()
-    time = events.column(features.TIMESTAMP).to_numpy()
-    value = np.zeros(len(time))
-    if VALUE in events.column_names:
-        value = events.column(VALUE).fill_null(0.0).to_numpy()
-    codes = _codes(own_ids)
-    read = [events.column(name).to_numpy() for name in (ROW, FILE)]
-    order = np.lexsort([*read, value, time, codes])
-    kept = order[_starts(codes[order], time[order], value[order])]
-    kept = kept[np.lexsort([*(key[kept] for key in read), time[kept]])]
-    target = pc.index_in(own_ids, value_set=ids).fill_null(-1)
-    return _Events(
-        target.to_numpy(zero_copy_only=False)[kept], time[kept], value[kept],
-        len(time) - len(kept),
-    )  # fmt: skip
+def _is_in(ids: pa.Array, flagged: pa.Array) -> np.ndarray:
+    found: np.ndarray = pc.is_in(ids, value_set=flagged).to_numpy(zero_copy_only=False)
+    return found
 
 
-def _attribute(
-    events: _Events, since: np.ndarray, eligible: np.ndarray, window: float
-) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
-    """For each impression the time (ms, -1 for none) and value of its first
-    event within `window` seconds of `since`, and what became of each event."""
-    known = events.target >= 0
-    target = np.where(known, events.target, 0)
-    time = np.full(len(since), -1, np.int64)
-    value = np.zeros(len(since))
-    if not len(since):
-        return time, value, Counter({ORPHAN: len(known), DUPLICATES: events.duplicates})
-    waited = events.time - since[target]
-    ready = known & eligible[target]
-    inside = ready & (waited >= 0) & (waited <= window * _MS)
-    candidates = np.flatnonzero(inside)
-    # Events are in order of time, so the first of each target is the earliest.
-    hit, first = np.unique(target[candidates], return_index=True)
-    chosen = candidates[first]
-    time[hit], value[hit] = events.time[chosen], events.value[chosen]
-    counts = {
-        ATTRIBUTED: len(chosen),
-        REPEATED: len(candidates) - len(chosen),
-        EARLY: int((ready & (waited < 0)).sum()),
-        LATE: int((ready & (waited > window * _MS)).sum()),
-        UNCLICKED: int((known & ~ready).sum()),
-        ORPHAN: int((~known).sum()),
-        DUPLICATES: events.duplicates,
+def _flagged_conversions(
+    table: pa.Table, flagged: np.ndarray, clicked: Outcome, rules: Rules
+) -> tuple[Outcome, Counter[str]]:
+    counts = flagged if rules.view_window is not None else flagged & clicked.happened
+    value = np.zeros(table.num_rows)
+    if features.CONVERSION_VALUE in table.column_names:
+        value = table.column(features.CONVERSION_VALUE).fill_null(0.0).to_numpy()
+    since = np.zeros(table.num_rows, np.int64)
+    outcome = Outcome(np.where(counts, 0, -1), value, since, Counter())
+    notes = {
+        VIEW_THROUGH: int((counts & ~clicked.happened).sum()),
+        UNCLICKED_FLAGS: int((flagged & ~counts).sum()),
     }
-    return (
-        time,
-        value,
-        Counter({kind: count for kind, count in counts.items() if count}),
-    )
-
-
-def _codes(ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Equal ids get equal numbers."""
-    array = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-    encoded: np.ndarray = array.dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    return encoded
+    return outcome, Counter(notes)

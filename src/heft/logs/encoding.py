@@ -1,27 +1,27 @@
 """Joined rows → `tf.Example` shards with the columns of `heft.features.LOGGED`."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import tensorflow as tf
 
 from heft import features
 from heft.features import Column, Role
-from heft.wire import encode_examples
+from heft.record_files import Shard
 
 __all__ = [
     "example_columns",
     "graded_columns",
     "join_items",
     "observation",
-    "write_shard",
+    "shard_of",
 ]
 
 _ARROW = {bytes: pa.binary(), int: pa.int64(), float: pa.float32()}
-# Rows encoded at a time: bounds the Python objects alive, some 400 bytes each.
-_ROWS = 32_768
+# Rows encoded at a time, in one thread: bounds what is in hand.
+_ROWS = 16_384
 _ITEM_COLUMNS = (features.TITLE, features.CATEGORY, features.BRAND, features.PRICE)
 
 
@@ -86,22 +86,16 @@ def graded_columns(
     ]  # fmt: skip
 
 
-def write_shard(table: pa.Table, columns: Sequence[Column], path: str) -> int:
-    """Writes rows as one gzipped TFRecord file; a null becomes the column's
-    default, or an absent feature where there is none.
-
-    Returns:
-        Rows written.
-    """
+def shard_of(table: pa.Table, columns: Sequence[Column], path: str) -> Shard:
+    """Rows as one gzipped TFRecord file, yet to be written; a null becomes the column's
+    default, or an absent feature where there is none."""
     present = [column for column in columns if column.name in table.column_names]
-    options = tf.io.TFRecordOptions("GZIP", compression_level=1)
-    with tf.io.TFRecordWriter(path, options) as writer:
-        for first in range(0, table.num_rows, _ROWS):
-            rows = table.slice(first, _ROWS)
-            arrays = {column.name: _feature(rows.column(column.name), column) for column in present}
-            for example in encode_examples(arrays).to_pylist():
-                writer.write(example)
-    return int(table.num_rows)
+
+    def block(first: int) -> dict[str, pa.Array]:
+        rows = table.slice(first, _ROWS)
+        return {column.name: _feature(rows.column(column.name), column) for column in present}
+
+    return path, [partial(block, first) for first in range(0, table.num_rows, _ROWS)]
 
 
 def _feature(values: pa.ChunkedArray, column: Column) -> pa.Array:

@@ -96,9 +96,11 @@ def stream_fields(
     numeric: tuple[str, ...],
     vectors: Mapping[str, int] = MappingProxyType({}),
     history: int = 0,
+    flags: tuple[str, ...] = (),
 ) -> tuple[Field, ...]:
     """The columns of a stream; the configured extra ones may lie with the
-    impressions (context) or in the catalogue (item), a `history` with the impressions."""
+    impressions (context) or in the catalogue (item), a `history` and `flags` of what
+    happened with the impressions."""
     fields = _FIELDS[stream]
     if stream not in (IMPRESSIONS, CATALOGUE):
         return fields
@@ -106,6 +108,10 @@ def stream_fields(
     extra = [Field(name, Kind.TEXT, required=False) for name in categorical]
     extra += [Field(name, Kind.NUMBER, required=False) for name in numeric]
     extra += [Field(name, Kind.VECTOR, False, width) for name, width in vectors.items()]
+    if stream == IMPRESSIONS:
+        extra += [Field(name, Kind.FLAG) for name in flags]
+        if features.CONVERSION in flags:
+            extra.append(Field(features.CONVERSION_VALUE, Kind.NUMBER, required=False))
     if history and stream == IMPRESSIONS:
         extra.append(Field(features.HISTORY, Kind.TEXTS, False, history))
     return fields + tuple(field for field in extra if field.name not in known)

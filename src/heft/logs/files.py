@@ -1,20 +1,20 @@
 """Which files make up a span, and how to open them."""
 
-import glob
 import hashlib
-import os
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from heft.errors import DataError
 from heft.logs.fields import IMPRESSIONS, STREAMS
+from heft.logs.privacy import key_id_here
 from heft.logs.settings import LogsSettings, StreamSettings
+from heft.logs.spans import SpanPattern, shortened
+from heft.logs.storage import content_digest, is_remote, listed, opened
 
-__all__ = ["LogFile", "input_fingerprint", "open_bytes", "resolve_span", "stream_files"]
+__all__ = ["LogFile", "input_fingerprint", "open_bytes", "resolve_spans", "stream_files"]
 
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 _FORMATS = {
@@ -58,117 +58,107 @@ class LogFile:
 
 def open_bytes(file: LogFile, decompress: bool = True) -> pa.NativeFile:
     """The bytes of a file, decompressed on the way unless told otherwise."""
-    raw: pa.NativeFile
-    if "://" in file.path:
-        from apache_beam.io.filesystem import CompressionTypes
-        from apache_beam.io.filesystems import FileSystems
-
-        handle = FileSystems.open(file.path, compression_type=CompressionTypes.UNCOMPRESSED)
-        raw = pa.PythonFile(handle, mode="r")
-    else:
-        raw = pa.OSFile(file.path, "rb")
+    raw = opened(file.path)
     compression = file.compression() if decompress else None
     return pa.CompressedInputStream(raw, compression) if compression else raw
 
 
-def resolve_span(settings: LogsSettings) -> int:
-    """The span to read: the configured one, or the latest that has impressions.
+def resolve_spans(settings: LogsSettings) -> tuple[int, ...]:
+    """The spans to read, ascending: `window` of them up to the configured one, or the latest
+    that has impressions.
 
     Raises:
-        DataError: the root folder or the span is not there.
+        DataError: the root folder or a span is not there.
     """
-    if "://" not in settings.root and not Path(settings.root).is_dir():
+    if not is_remote(settings.root) and not Path(settings.root).is_dir():
         raise DataError(
             f"logs.root={settings.root!r} is not a folder: "
             "point it at the folder that holds the logs"
         )
-    pattern = settings.impressions.path
-    if "{SPAN}" not in pattern:
-        return 0 if settings.span == "latest" else settings.span
-    spans = {span for _, _, span in _matches(settings, pattern) if span is not None}
+    pattern = SpanPattern(settings.impressions.path)
+    if not pattern.has_span:
+        return (0 if settings.span == "latest" else settings.span,)
+    spans = {span for _, _, span in _matches(settings, pattern.path) if span is not None}
     if not spans:
         raise DataError(
-            f"no files match impressions.path={pattern!r} under {settings.root}: "
+            f"no files match impressions.path={pattern.path!r} under {settings.root}: "
             "expected folders such as impressions/span-1"
         )
-    span = max(spans) if settings.span == "latest" else settings.span
-    if span not in spans:
+    last = max(spans) if settings.span == "latest" else settings.span
+    window = pattern.window(last, settings.window)
+    missing = [pattern.shown(span) for span in window if span not in spans]
+    if missing:
+        there = shortened([pattern.shown(span) for span in sorted(spans)])
+        asked = f"span={pattern.shown(last)}"
+        asked += f" with window={settings.window} wants {shortened(missing)}, which"
+        said = asked if settings.window > 1 else f"span={pattern.shown(last)}"
         raise DataError(
-            f"span={span} is not there: impressions.path={pattern!r} under {settings.root} "
-            f"has the spans {_shortened(sorted(spans))}"
+            f"{said} is not there: impressions.path={pattern.path!r} under {settings.root} "
+            f"has the spans {there}"
         )
-    return span
+    return window
 
 
-def stream_files(settings: LogsSettings, stream: str, span: int) -> list[LogFile]:
-    """The files of a stream in `span`, by name; none if the log has no such stream.
+def stream_files(settings: LogsSettings, stream: str, spans: Sequence[int]) -> list[LogFile]:
+    """The files of a stream in `spans`, by span and name; none if the log has no such stream.
 
     Raises:
-        DataError: the stream is configured, and no file is there.
+        DataError: the stream is configured, and no file is there, or none of a span.
     """
     stream_settings = settings.stream(stream)
     if stream_settings is None:
         return []
-    matches = _matches(settings, stream_settings.path)
-    chosen = sorted((path, size) for path, size, own in matches if own in (None, span))
-    if not chosen:
+    pattern = SpanPattern(stream_settings.path)
+    matches = _matches(settings, pattern.path)
+    chosen = sorted(
+        (own if own is not None else 0, path, size)
+        for path, size, own in matches
+        if own is None or own in spans
+    )
+    found = {span for span, _, _ in chosen}
+    missing = [span for span in spans if pattern.has_span and span not in found]
+    if not chosen or missing:
         optional = "" if stream == IMPRESSIONS else f"; set `{stream}: null` if there are none"
+        which = shortened([pattern.shown(span) for span in missing or spans])
         raise DataError(
-            f"{stream}: no files match {stream_settings.path!r} for span {span} under "
+            f"{stream}: no files match {stream_settings.path!r} for span {which} under "
             f"{settings.root}: put them there or correct `{stream}.path`{optional}"
         )
     prefix = len(settings.root.rstrip("/")) + 1
     return [
         LogFile(stream, path, path[prefix:], size, number)
-        for number, (path, size) in enumerate(chosen)
+        for number, (_, path, size) in enumerate(chosen)
     ]
 
 
 def input_fingerprint(settings: LogsSettings) -> str:
-    """A digest of the names and contents of all files a run would read, 64 hex digits.
+    """A digest of the names and contents of all files a run would read, and of the key that
+    hashes persons, 64 hex digits.
 
     Raises:
         DataError: the root, the span or the files of a stream are not there.
     """
-    span = resolve_span(settings)
-    digest = hashlib.sha256(f"span {span}\n".encode())
+    spans = resolve_spans(settings)
+    key = key_id_here(settings.privacy)
+    digest = hashlib.sha256(f"spans {spans} key {key}\n".encode())
     for stream in STREAMS:
-        for file in stream_files(settings, stream, span):
-            digest.update(f"{stream} {file.name} {file.size} ".encode())
-            with open_bytes(file, decompress=False) as handle:
-                while block := handle.read(1 << 22):
-                    digest.update(block)
+        for file in stream_files(settings, stream, spans):
+            content = content_digest(file.path)
+            digest.update(f"{stream} {file.name} {file.size} {content}\n".encode())
     return digest.hexdigest()
 
 
 def _matches(settings: LogsSettings, pattern: str) -> list[tuple[str, int, int | None]]:
     """(path, bytes, span or None if the pattern names none) of every data file."""
-    whole = f"{settings.root.rstrip('/')}/{pattern}"
-    translated = re.escape(whole).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
-    before, *after = translated.split(re.escape("{SPAN}"))
-    # A second {SPAN} must repeat the first.
-    expression = re.compile(before + "".join(
-        (r"(?P<span>\d+)" if place == 0 else "(?P=span)") + part
-        for place, part in enumerate(after)
-    ))  # fmt: skip
+    whole = SpanPattern(f"{settings.root.rstrip('/')}/{pattern}")
+    expression = whole.regex()
     found = []
-    for path, size in _list(whole.replace("{SPAN}", "*")):
+    for path, size in listed(whole.glob()):
         match = expression.fullmatch(path)
         # _SUCCESS, .crc and their like are left by the engines that write logs.
-        if match and not path.rsplit("/", 1)[1].startswith(("_", ".")):
-            found.append((path, size, int(match["span"]) if after else None))
+        if not match or path.rsplit("/", 1)[1].startswith(("_", ".")):
+            continue
+        span = whole.span_of(match)
+        if whole.is_span(span):
+            found.append((path, size, span))
     return found
-
-
-def _list(pattern: str) -> list[tuple[str, int]]:
-    if "://" in pattern:
-        from apache_beam.io.filesystems import FileSystems
-
-        listed: list[Any] = FileSystems.match([pattern])[0].metadata_list
-        return [(entry.path, entry.size_in_bytes) for entry in listed]
-    return [(path, os.path.getsize(path)) for path in glob.glob(pattern) if os.path.isfile(path)]
-
-
-def _shortened(values: list[int]) -> str:
-    shown = [str(value) for value in values]
-    return ", ".join(shown if len(shown) <= 8 else [*shown[:3], "…", *shown[-3:]])

@@ -16,21 +16,21 @@ from heft import features
 from heft.logs import fields
 from heft.logs.attribution import CLICK_TIME, FILE, HASH, ROW, join_bucket
 from heft.logs.encoding import join_items
+from heft.logs.hashing import hash_ids
 from heft.logs.planning import Plan
 from heft.logs.settings import LogsSettings
-from heft.logs.splitting import hash_ids
-from heft.logs.tables import bucket_slices, empty_table, unpacked
+from heft.logs.tables import Slice, Spill, empty_table, unpacked
 
 __all__ = ["HISTORY", "NARROW_COLUMNS", "ByUser", "Histories", "last_clicks", "with_history"]
 
-Bucketed = tuple[int, tuple[str, bytes]]
+Bucketed = tuple[int, tuple[str, Slice]]
 
 HISTORY = "history"  # a stream of the writers, as impressions and clicks are
 _SHOWN, _CLICKED = "shown", "clicked"
 _USER, _REQUEST, _TIME, _BUCKET = "user", "request", "time", "bucket"
 NARROW_COLUMNS = (
     features.IMPRESSION_ID, features.REQUEST_ID, features.USER_ID, features.ITEM_ID,
-    features.TITLE, features.TIMESTAMP, FILE, ROW, HASH,
+    features.TITLE, features.TIMESTAMP, features.CLICK, FILE, ROW, HASH,
 )  # fmt: skip
 _CELLS = 1 << 21  # clicks looked at together
 
@@ -38,17 +38,18 @@ _CELLS = 1 << 21  # clicks looked at together
 class ByUser(beam.DoFn):
     """One bucket of impressions and their clicks → both, by user. Rows without one are left out."""
 
-    def __init__(self, settings: LogsSettings) -> None:
+    def __init__(self, settings: LogsSettings, buckets: int, shuffle: str) -> None:
         self._settings = settings
+        self._buckets, self._shuffle = buckets, shuffle
 
     def process(
-        self, bucketed: tuple[int, Iterable[tuple[str, bytes]]], plan: Plan, catalogue: bytes
+        self, bucketed: tuple[int, Iterable[tuple[str, Slice]]], plan: Plan, catalogue: bytes
     ) -> Iterator[Bucketed]:
         """Yields tables of what was shown and what was clicked, by bucket of the user."""
         bucket, streams = bucketed
         if plan.splits is None:
             return
-        blobs = list(streams)
+        blobs = sorted(streams)
         impressions, clicks = (
             unpacked([blob for own, blob in blobs if own == stream])
             if any(own == stream for own, _ in blobs)
@@ -56,7 +57,7 @@ class ByUser(beam.DoFn):
             for stream in (fields.IMPRESSIONS, fields.CLICKS)
         )
         nothing = empty_table(fields.CONVERSIONS, self._settings)
-        table = join_bucket(impressions, clicks, nothing, self._settings.click_window, 1.0).table
+        table = join_bucket(impressions, clicks, nothing, self._settings.rules).table
         items = (
             unpacked([catalogue]).select([features.ITEM_ID, features.TITLE]) if catalogue else None
         )
@@ -82,21 +83,24 @@ class ByUser(beam.DoFn):
             _USER: facts.column(_USER), _REQUEST: facts.column(_REQUEST),
             _TIME: table.column(CLICK_TIME), HASH: table.column(HASH), features.TITLE: titles,
         })  # fmt: skip
-        for stream, rows in ((_SHOWN, facts.filter(known)), (_CLICKED, clicks.filter(clicked))):
-            by = rows.column(_USER).to_numpy()
-            yield from bucket_slices(stream, rows, by, self._settings.buckets)
+        found = ((_SHOWN, facts.filter(known)), (_CLICKED, clicks.filter(clicked)))
+        with Spill(self._shuffle, self._buckets) as spill:
+            for stream, rows in found:
+                by = rows.column(_USER).to_numpy()
+                yield from spill.slices(stream, rows, by)
 
 
 class Histories(beam.DoFn):
     """What some users were shown and clicked → titles for each impression, by its bucket."""
 
-    def __init__(self, settings: LogsSettings) -> None:
+    def __init__(self, settings: LogsSettings, buckets: int, shuffle: str) -> None:
         self._settings = settings
+        self._buckets, self._shuffle = buckets, shuffle
 
-    def process(self, bucketed: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[Bucketed]:
+    def process(self, bucketed: tuple[int, Iterable[tuple[str, Slice]]]) -> Iterator[Bucketed]:
         """Yields tables of row numbers and titles; an impression without clicks before has none."""
-        streams: dict[str, list[bytes]] = {_SHOWN: [], _CLICKED: []}
-        for stream, blob in bucketed[1]:
+        streams: dict[str, list[Slice]] = {_SHOWN: [], _CLICKED: []}
+        for stream, blob in sorted(bucketed[1]):
             streams[stream].append(blob)
         if not streams[_CLICKED]:
             return
@@ -117,7 +121,8 @@ class Histories(beam.DoFn):
             features.HISTORY: pa.ListArray.from_arrays(offsets, picked),
         })  # fmt: skip
         buckets = shown.column(_BUCKET).to_numpy()[some].astype(np.uint64)
-        yield from bucket_slices(HISTORY, table, buckets, self._settings.buckets)
+        with Spill(self._shuffle, self._buckets) as spill:
+            yield from spill.slices(HISTORY, table, buckets)
 
 
 def last_clicks(
@@ -179,7 +184,7 @@ def _before(
     return np.searchsorted(np.sort(other_group), group), seen[: len(group)]
 
 
-def with_history(table: pa.Table, blobs: list[bytes]) -> pa.Table:
+def with_history(table: pa.Table, blobs: list[Slice]) -> pa.Table:
     """The joined rows of a bucket with the histories that were found for them; null for none."""
     place = np.full(table.num_rows, -1, np.int64)
     kind = pa.list_(pa.string())

@@ -1,12 +1,13 @@
 """Ingest as one Beam pipeline.
 
-Files are read as Arrow record batches, which travel in slices, one per hash
-bucket of the impression id; rows never travel alone. Beside them go the narrow
+Files are read as Arrow record batches, which are written to disk in slices, one per hash
+bucket of the impression id; where they lie is what travels. Beside them go the narrow
 facts (latest time, one time per request, counts) from which one small plan is
 made, before anything is joined or written.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -20,7 +21,7 @@ from heft.logs.fields import STREAMS
 from heft.logs.files import stream_files
 from heft.logs.histories import ByUser, Histories
 from heft.logs.planning import Plan, make_plan
-from heft.logs.preflight import preflight
+from heft.logs.preflight import Preflight, preflight
 from heft.logs.report import IngestReport
 from heft.logs.settings import LogsSettings
 from heft.logs.shards import (
@@ -34,10 +35,12 @@ from heft.logs.shards import (
     WriteBucket,
 )
 from heft.logs.summary import add_counts, write_quarantine
+from heft.logs.tables import Slice
 
 __all__ = ["ingest", "local_pipeline"]
 
-Bucketed = tuple[int, tuple[str, bytes]]
+_SHUFFLE = ".shuffle"
+Bucketed = tuple[int, tuple[str, Slice]]
 
 
 def local_pipeline() -> beam.Pipeline:
@@ -66,28 +69,54 @@ def ingest(
         make_pipeline: makes the Beam pipeline to run on.
 
     Raises:
+        ConfigError: the log has columns of persons, and there is no key to hash them with.
         DataError: the log cannot be read, or a split would be empty.
         GateError: more than `max_quarantine_rate` of a stream cannot be used.
             As with DataError no split is written; the quarantine is.
     """
-    span = preflight(settings).span
-    files = [file for stream in STREAMS for file in stream_files(settings, stream, span)]
+    # Made first: its options tell Beam's file systems where they are.
+    pipeline = make_pipeline()
+    looked = preflight(settings)
+    files = [file for stream in STREAMS for file in stream_files(settings, stream, looked.spans)]
     tf.io.gfile.makedirs(quarantine_uri)
-    with make_pipeline() as pipeline:
-        _build(pipeline, files, settings, dict(split_uris), quarantine_uri, span)
+    places = _Places(dict(split_uris), quarantine_uri, f"{quarantine_uri}/{_SHUFFLE}")
+    # What a run left that was killed.
+    _clear(places.shuffle)
+    try:
+        with pipeline:
+            _build(pipeline, files, settings, places, looked)
+    finally:
+        _clear(places.shuffle)
     return _outcome(quarantine_uri)
 
 
+@dataclass(frozen=True)
+class _Places:
+    """Folders that every worker reaches."""
+
+    splits: dict[str, str]
+    quarantine: str
+    shuffle: str
+
+
+def _clear(folder: str) -> None:
+    if tf.io.gfile.exists(folder):
+        tf.io.gfile.rmtree(folder)
+
+
 def _build(
-    pipeline: Any, files: list[Any], settings: LogsSettings, split_uris: dict[str, str],
-    quarantine_uri: str, span: int,
-) -> None:  # fmt: skip
+    pipeline: Any, files: list[Any], settings: LogsSettings, places: _Places, looked: Preflight
+) -> None:
+    buckets = settings.buckets or looked.buckets
     tags = (BUCKETED, FACTS, ITEMS, REJECTED, *([NARROW] if settings.computes_history else []))
     read = (
         pipeline
         | "Files" >> beam.Create(files)
         | "Spread" >> beam.Reshuffle()
-        | "Read" >> beam.ParDo(ReadLog(settings)).with_outputs(*tags)
+        | "Read"
+        >> beam.ParDo(ReadLog(settings, buckets, places.shuffle, looked.persons)).with_outputs(
+            *tags
+        )
     )
     plan = (
         read[FACTS]
@@ -101,10 +130,10 @@ def _build(
     )
     # A bucket without rows writes its empty shards, so that every split has all.
     empty = pipeline | "Buckets" >> beam.Create(
-        [(bucket, ("", b"")) for bucket in range(settings.buckets)]
+        [(bucket, ("", ("", 0, 0))) for bucket in range(buckets)]
     ).with_output_types(Bucketed)
     histories = (
-        _histories(read[NARROW], plan, catalogue[ITEMS], settings)
+        _histories(read[NARROW], plan, catalogue[ITEMS], settings, buckets, places.shuffle)
         if (settings.computes_history)
         else ()
     )
@@ -113,7 +142,7 @@ def _build(
         | beam.Flatten()
         | "ByBucket" >> beam.GroupByKey()
         | "Write" >> beam.ParDo(
-            WriteBucket(settings, split_uris),
+            WriteBucket(settings, buckets, places.splits),
             pvalue.AsSingleton(plan), pvalue.AsSingleton(catalogue[ITEMS]),
         )
     )  # fmt: skip
@@ -123,21 +152,23 @@ def _build(
         | "Sum" >> beam.CombineGlobally(add_counts)
         | "Summary" >> beam.Map(
             write_quarantine, pvalue.AsSingleton(plan), pvalue.AsIter(read[REJECTED]),
-            quarantine_uri, span,
+            places.quarantine, looked.spans,
         )
     )  # fmt: skip
 
 
-def _histories(narrow: Any, plan: Any, items: Any, settings: LogsSettings) -> tuple[Any, ...]:
+def _histories(
+    narrow: Any, plan: Any, items: Any, settings: LogsSettings, buckets: int, shuffle: str
+) -> tuple[Any, ...]:
     """What users had clicked before their impressions, by bucket of the impression."""
     return (
         narrow
         | "NarrowByBucket" >> beam.GroupByKey()
         | "JoinNarrow" >> beam.ParDo(
-            ByUser(settings), pvalue.AsSingleton(plan), pvalue.AsSingleton(items)
+            ByUser(settings, buckets, shuffle), pvalue.AsSingleton(plan), pvalue.AsSingleton(items)
         )
         | "ByUser" >> beam.GroupByKey()
-        | "Histories" >> beam.ParDo(Histories(settings)),
+        | "Histories" >> beam.ParDo(Histories(settings, buckets, shuffle)),
     )  # fmt: skip
 
 

@@ -171,7 +171,7 @@ def json_types(
     for row in range(min(TYPE_ROWS, len(block))):
         try:
             record = json.loads(block.record(row))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         for name in wanted:
             value = _reach(record, name)

@@ -7,11 +7,12 @@ import pyarrow as pa
 
 from heft import features
 from heft.errors import DataError
-from heft.logs.canonical import canonical_columns, is_text
-from heft.logs.fields import CATALOGUE, IMPRESSIONS, LIST_KINDS, NUMERIC_KINDS, STREAMS, Field, Kind
-from heft.logs.files import LogFile, resolve_span, stream_files
+from heft.logs.column_checks import check_samples, check_types
+from heft.logs.fields import CATALOGUE, IMPRESSIONS, LIST_KINDS, STREAMS, Field
+from heft.logs.files import LogFile, resolve_spans, stream_files
+from heft.logs.guarding import person_columns
 from heft.logs.lines import Block, Parsed, json_columns, parse_csv, parse_json, pick
-from heft.logs.lists import is_list
+from heft.logs.privacy import need_key
 from heft.logs.reading import (
     csv_header,
     damaged,
@@ -28,17 +29,32 @@ from heft.logs.settings import LogsSettings, StreamSettings
 __all__ = ["Preflight", "preflight"]
 
 SAMPLE_ROWS = 100
+_BUCKET_ROWS = 250_000
+_FEWEST_BUCKETS, _MOST_BUCKETS = 8, 10_000
+_ROW_BYTES, _PACKED_ROW_BYTES = 160, 32  # of a row of text, by experience
 # A stream may be there and have nothing to say, but not these two.
 _NEVER_EMPTY = (IMPRESSIONS, CATALOGUE)
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """What a run would read: the span, and by stream its files and bytes."""
+    """What a run would read: the spans, and by stream its files and bytes."""
 
-    span: int
+    spans: tuple[int, ...]
     files: dict[str, int]
     size: dict[str, int]
+    rows: int = 0  # of the impressions; of text files, guessed from their size
+    persons: tuple[str, ...] = ()  # columns that leave as keyed hashes
+
+    @property
+    def span(self) -> int:
+        """The newest."""
+        return self.spans[-1]
+
+    @property
+    def buckets(self) -> int:
+        """How many to divide the impressions into, so that one fits in some 300 MB."""
+        return min(max(-(-self.rows // _BUCKET_ROWS), _FEWEST_BUCKETS), _MOST_BUCKETS)
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,7 @@ class _Look:
     rows: int  # looked at: none means that the file is empty
     sample: dict[str, pa.Array]  # by Heft's name
     types: dict[str, pa.DataType]  # by the log's own name, where the file states them
+    states_rows: bool = False  # of the whole file
     states_columns: bool = True  # not so JSON, where a row may leave out what it lacks
 
 
@@ -59,26 +76,32 @@ def preflight(settings: LogsSettings) -> Preflight:
     """Lists the files of a run and looks at the head of each.
 
     Raises:
+        ConfigError: the log has columns of persons, and there is no key to hash them with.
         DataError: the root, the span, files or rows are missing, or a column
             is, or its values are of another type than they must be.
     """
-    span = resolve_span(settings)
-    files, size = {}, {}
+    spans = resolve_spans(settings)
+    files, size, rows = {}, {}, 0
     provided: set[str] = set()
     for stream in STREAMS:
         own = settings.stream(stream)
         if own is None:
             continue
         fields = settings.fields_of(stream)
-        listed = stream_files(settings, stream, span)
-        looks = _checked_stream(listed, own, fields)
+        listed = stream_files(settings, stream, spans)
+        looks = _checked_stream(listed, own, fields, _hides(settings, provided))
         if stream in _NEVER_EMPTY and not any(look.rows for look in looks):
             raise DataError(
-                f"{stream}: the {len(listed)} files for span {span} under {settings.root} hold "
-                "no rows: check that the export finished, or choose another span"
+                f"{stream}: the {len(listed)} files for span {spans[-1]} under {settings.root} "
+                "hold no rows: check that the export finished, or choose another span"
             )
         names = own_names(own, fields)
         provided |= {name for name, its in names.items() if any(its in lk.found for lk in looks)}
+        if stream == IMPRESSIONS:
+            rows = sum(
+                look.rows if look.states_rows else _guessed_rows(file)
+                for file, look in zip(listed, looks, strict=True)
+            )
         files[stream], size[stream] = len(listed), sum(file.size for file in listed)
     for name in (*settings.categorical, *settings.numeric, *settings.vectors):
         if name not in provided:
@@ -88,19 +111,47 @@ def preflight(settings: LogsSettings) -> Preflight:
                 "impressions nor the catalogue have it: map it under their `columns`, "
                 "or take it out of the list"
             )
-    if settings.computes_history and features.USER_ID not in provided:
-        raise DataError(
-            f"history={settings.history} is what a user clicked, and the impressions have no "
-            "column 'user_id': map it under `impressions.columns`, or set `history: 0`"
-        )
-    return Preflight(span, files, size)
+    if features.USER_ID not in provided:
+        _refuse_users(settings)
+    for name in settings.privacy.pii:
+        if name not in provided:
+            raise DataError(
+                f"column {name!r} is named in `privacy.pii`, and no stream has it: map it under "
+                "`columns`, or take it out of the list"
+            )
+    persons = person_columns(settings.privacy, sorted(provided))
+    if persons:
+        need_key(settings.privacy, persons)
+    return Preflight(spans, files, size, rows, persons)
+
+
+def _hides(settings: LogsSettings, provided: set[str]) -> bool:
+    return bool(settings.privacy.pii or settings.privacy.redact or features.USER_ID in provided)
+
+
+def _guessed_rows(file: LogFile) -> int:
+    return file.size // (_PACKED_ROW_BYTES if file.compression() else _ROW_BYTES)
+
+
+def _refuse_users(settings: LogsSettings) -> None:
+    wants = {
+        f"history={settings.history} is what a user clicked": (
+            settings.computes_history, "set `history: 0`"),
+        "splits.by=user": (settings.splits.by == "user", "split by request"),
+    }  # fmt: skip
+    for what, (asked, instead) in wants.items():
+        if asked:
+            raise DataError(
+                f"{what}, and the impressions have no column 'user_id': map it under "
+                f"`impressions.columns`, or {instead}"
+            )
 
 
 def _checked_stream(
-    files: Sequence[LogFile], settings: StreamSettings, fields: Sequence[Field]
+    files: Sequence[LogFile], settings: StreamSettings, fields: Sequence[Field], hide: bool
 ) -> list[_Look]:
     """A column is judged by the heads of all files: a bad row in a small file is
-    for the quarantine, not a reason to stop."""
+    for the quarantine, not a reason to stop. `hide` keeps values out of messages."""
     looks = []
     for file in files:
         try:
@@ -109,14 +160,15 @@ def _checked_stream(
             raise damaged(file, error) from error
         if look.states_columns:
             missing_columns(file, settings, fields, look.found)
-        _check_types(file, settings, fields, look)
+        check_types(file, settings, fields, look.types)
         looks.append(look)
     objects = [(file, look) for file, look in zip(files, looks, strict=True)
                if look.rows and not look.states_columns]  # fmt: skip
     if objects:
         found = {name for _, look in objects for name in look.found}
         missing_columns(objects[0][0], settings, fields, sorted(found))
-    _check_samples(files, settings, fields, looks)
+    users = any(own_names(settings, fields).get(features.USER_ID) in look.found for look in looks)
+    check_samples(files, settings, fields, [look.sample for look in looks], hide or users)
     return looks
 
 
@@ -131,7 +183,7 @@ def _look_parquet(file: LogFile, settings: StreamSettings, fields: Sequence[Fiel
         head = next(source.iter_batches(SAMPLE_ROWS, columns=sorted(lists.values())))
         table = pa.Table.from_batches([head])
         sample = {name: pick(table, its) for name, its in lists.items()}
-    return _Look(list(types), source.metadata.num_rows, sample, types)
+    return _Look(list(types), source.metadata.num_rows, sample, types, states_rows=True)
 
 
 def _look_csv(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> _Look:
@@ -171,98 +223,3 @@ def _head(block: Block) -> Block:
 
 def _sample(parsed: Parsed, names: dict[str, str]) -> dict[str, pa.Array]:
     return {name: parsed.columns[own] for name, own in names.items()}
-
-
-def _check_types(
-    file: LogFile, settings: StreamSettings, fields: Sequence[Field], look: _Look
-) -> None:
-    names = own_names(settings, fields)
-    for field in fields:
-        kind = look.types.get(names[field.name])
-        if kind is None or pa.types.is_null(kind):
-            continue
-        expected = _expected(field, kind, settings.timestamp_unit)
-        if expected is not None:
-            raise DataError(
-                f"{file.stream}: column {names[field.name]!r} of {file.name} is {kind}, "
-                f"expected {expected} for {field.name}"
-            )
-
-
-def _expected(field: Field, kind: pa.DataType, unit: str) -> str | None:
-    """What a column should be, None if it is that."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if field.kind in LIST_KINDS:
-        return _expected_list(field, kind)
-    number, text = _is_number(kind), is_text(kind)
-    if field.kind is Kind.TIME:
-        return None if pa.types.is_timestamp(kind) else _expected_time(unit, number, text)
-    if field.kind in NUMERIC_KINDS:
-        return None if number else "a number: cast it in the export"
-    if number or text or pa.types.is_boolean(kind):
-        return None
-    if field.kind is Kind.FLAG:
-        return "true or false"
-    return "text: name a nested column as `outer.inner` under `columns`"
-
-
-def _expected_time(unit: str, number: bool, text: bool) -> str | None:
-    if unit == "iso":
-        said = "ISO 8601 text, since timestamp_unit is 'iso': set it to s, ms or us"
-        return None if text else said
-    said = f"a number, since timestamp_unit is {unit!r}: set it to 'iso' if these are dates"
-    return None if number else said
-
-
-def _expected_list(field: Field, kind: pa.DataType) -> str | None:
-    inner = kind.value_type if is_list(kind) else None
-    good = _is_number if field.kind is Kind.VECTOR else is_text
-    if is_text(kind) or (inner is not None and (good(inner) or pa.types.is_null(inner))):
-        return None
-    return f"a list of {field.width} numbers" if field.kind is Kind.VECTOR else "a list of texts"
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    )
-
-
-def _check_samples(
-    files: Sequence[LogFile], settings: StreamSettings, fields: Sequence[Field],
-    looks: Sequence[_Look],
-) -> None:  # fmt: skip
-    """A column none of whose first values can be used is of another type than it should be."""
-    for field in fields:
-        problem: DataError | None = None
-        for file, look in zip(files, looks, strict=True):
-            array = look.sample.get(field.name)
-            if array is None or not len(array):
-                continue
-            _, faults = canonical_columns(
-                {field.name: array}, [field], settings.timestamp_unit, len(array)
-            )
-            if faults.good.any():
-                break
-            reason = faults.reasons()[0].split(": ", 1)[1]
-            problem = problem or _unusable(file, settings, field, array, reason)
-        else:
-            if problem is not None:
-                raise problem
-
-
-def _unusable(
-    file: LogFile, settings: StreamSettings, field: Field, array: pa.Array, reason: str
-) -> DataError:
-    first = array[0].as_py() or ""
-    shown = first.decode("utf-8", "backslashreplace") if isinstance(first, bytes) else str(first)
-    own = settings.columns.get(field.name, field.name)
-    check = "`timestamp_unit`"
-    if field.kind is Kind.VECTOR:
-        check = f"`vectors`, which says {field.name}: {field.width}"
-    return DataError(
-        f"{file.stream}: column {own!r} of {file.name} cannot be read as {field.name}: "
-        f"none of the first {len(array)} rows has a good value ({reason}; the first is "
-        f"{shown[:60]!r}): check `{file.stream}.columns` and {check}"
-    )

@@ -14,6 +14,7 @@ from heft.errors import DataError
 from heft.logs.canonical import canonical_columns
 from heft.logs.fields import LIST_KINDS, Field, Kind
 from heft.logs.files import LogFile, open_bytes
+from heft.logs.guarding import OPEN, Guard
 from heft.logs.lines import (
     Block,
     Parsed,
@@ -92,9 +93,9 @@ def missing_columns(
 
 
 def read_batches(
-    file: LogFile, settings: StreamSettings, fields: Sequence[Field]
+    file: LogFile, settings: StreamSettings, fields: Sequence[Field], guard: Guard = OPEN
 ) -> Iterator[Batch]:
-    """Reads a file in batches of some megabytes.
+    """Reads a file in batches of some megabytes, with what `guard` hides hidden.
 
     Raises:
         DataError: a required column is missing, or the file is damaged. The
@@ -102,7 +103,7 @@ def read_batches(
     """
     reader = {"parquet": _read_parquet, "csv": _read_csv, "jsonl": _read_json}
     try:
-        yield from reader[file.format(settings)](file, settings, fields)
+        yield from reader[file.format(settings)](file, settings, fields, guard)
     except (pa.ArrowException, OSError, EOFError) as error:
         raise damaged(file, error) from error
 
@@ -127,7 +128,7 @@ def parquet_columns(schema: pa.Schema) -> dict[str, pa.DataType]:
 
 
 def _read_parquet(
-    file: LogFile, settings: StreamSettings, fields: Sequence[Field]
+    file: LogFile, settings: StreamSettings, fields: Sequence[Field], guard: Guard
 ) -> Iterator[Batch]:
     source = parquet_file(file)
     found = parquet_columns(source.schema_arrow)
@@ -143,11 +144,13 @@ def _read_parquet(
 
         yield _batch(raw, fields, settings, np.arange(batch.num_rows), {}, _Source(
             batch.num_rows, first, np.arange(first + 1, first + 1 + batch.num_rows), raw_row
-        ))  # fmt: skip
+        ), guard)  # fmt: skip
         first += batch.num_rows
 
 
-def _read_csv(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> Iterator[Batch]:
+def _read_csv(
+    file: LogFile, settings: StreamSettings, fields: Sequence[Field], guard: Guard
+) -> Iterator[Batch]:
     header: list[str] | None = None
     first = 0
     for block in text_blocks(file, settings):
@@ -158,11 +161,13 @@ def _read_csv(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) 
         names = {n: own for n, own in own_names(settings, fields).items() if own in header}
         wanted = sorted(set(names.values()))
         parsed = parse_csv(block, header, wanted, settings.delimiter)
-        yield _text_batch(block, parsed, names, fields, settings, first)
+        yield _text_batch(block, parsed, names, fields, settings, first, guard)
         first += len(block)
 
 
-def _read_json(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> Iterator[Batch]:
+def _read_json(
+    file: LogFile, settings: StreamSettings, fields: Sequence[Field], guard: Guard
+) -> Iterator[Batch]:
     names = own_names(settings, fields)
     wanted = sorted(set(names.values()))
     lists = list_types(settings, fields)
@@ -172,7 +177,7 @@ def _read_json(file: LogFile, settings: StreamSettings, fields: Sequence[Field])
         if types is None:
             types = json_types(block, wanted, lists)
         parsed = parse_json(block, types, wanted, lists)
-        yield _text_batch(block, parsed, names, fields, settings, first)
+        yield _text_batch(block, parsed, names, fields, settings, first, guard)
         first += len(block)
 
 
@@ -217,7 +222,7 @@ class _Source:
 
 def _text_batch(
     block: Block, parsed: Parsed, names: dict[str, str], fields: Sequence[Field],
-    settings: StreamSettings, first: int,
+    settings: StreamSettings, first: int, guard: Guard,
 ) -> Batch:  # fmt: skip
     raw = {name: parsed.columns[own] for name, own in names.items()}
 
@@ -225,23 +230,34 @@ def _text_batch(
         return block.record(row).decode("utf-8", "backslashreplace")
 
     source = _Source(len(block), first, block.lines, raw_row)
-    return _batch(raw, fields, settings, parsed.rows, parsed.malformed, source)
+    return _batch(raw, fields, settings, parsed.rows, parsed.malformed, source, guard)
 
 
 def _batch(
     raw: dict[str, pa.Array], fields: Sequence[Field], settings: StreamSettings,
-    rows: np.ndarray, malformed: dict[int, str], source: _Source,
+    rows: np.ndarray, malformed: dict[int, str], source: _Source, guard: Guard,
 ) -> Batch:  # fmt: skip
     columns, faults = canonical_columns(raw, fields, settings.timestamp_unit, len(rows))
-    reasons = malformed | {int(rows[row]): why for row, why in faults.reasons().items()}
+    found = faults.reasons()
+    reasons = malformed | {int(rows[row]): why for row, why in found.items()}
+    kept: Callable[[int], str] = source.raw
+    if guard.on:
+        hidden = {
+            int(rows[row]): guard.row({name: raw[name][row].as_py() for name in raw}, fields)
+            for row in found
+        }
+
+        def kept(row: int) -> str:
+            return hidden[row] if row in hidden else guard.line(len(source.raw(row)))
+
     rejected = [
-        Rejected(int(source.lines[row]), why, source.raw(row))
-        for row, why in sorted(reasons.items())
+        Rejected(int(source.lines[row]), why, kept(row)) for row, why in sorted(reasons.items())
     ]
     good = faults.good
     if not good.all():
         keep = pa.array(good)
         columns = {name: array.filter(keep) for name, array in columns.items()}
+    columns = guard.columns(columns) if guard.on else columns
     return Batch(columns, source.first + rows[good], rejected, source.read)
 
 

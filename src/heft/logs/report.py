@@ -29,12 +29,15 @@ class IngestReport(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    span: int
+    span: int  # the newest that was read
+    window: int = 1  # how many were
     streams: dict[str, StreamReport]
     splits: dict[str, int]  # rows by split; a split without rows is not there
     unknown_items: int  # rows whose item the catalogue does not have
     missing_vectors: dict[str, int] | None = None  # rows without one, by column; None if none read
     rows_without_history: int | None = None  # None if no history was asked for
+    # Conversions credited to a view, and flags of a conversion where nothing was clicked.
+    notes: dict[str, int] | None = None
     end_of_data: int  # ms, UTC; -1 if nothing could be read
     problem: str | None = None  # why nothing was written
     gated: bool = False  # whether the problem is the quarantine rate

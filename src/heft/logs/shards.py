@@ -16,7 +16,7 @@ import tensorflow as tf
 from apache_beam import pvalue
 
 from heft import features
-from heft.errors import DataError
+from heft.errors import ConfigError, DataError
 from heft.logs import attribution, encoding, fields
 from heft.logs.attribution import (
     ATTRIBUTED,
@@ -28,13 +28,22 @@ from heft.logs.attribution import (
     Joined,
 )
 from heft.logs.files import LogFile
+from heft.logs.guarding import Guard
+from heft.logs.hashing import hash_ids
 from heft.logs.histories import HISTORY, NARROW_COLUMNS, with_history
 from heft.logs.planning import Plan, ReadFacts
 from heft.logs.reading import Batch, read_batches
 from heft.logs.settings import LogsSettings
-from heft.logs.splitting import IMPRESSION_SPLITS, RequestTimes, SplitPlan, hash_ids
-from heft.logs.summary import NO_HISTORY, NO_VECTOR, SPLIT, UNKNOWN_ITEMS, Counts
-from heft.logs.tables import bucket_slices, empty_table, packed, unpacked
+from heft.logs.splitting import (
+    IMPRESSION_SPLITS,
+    RequestTimes,
+    SplitPlan,
+    kept_negatives,
+    row_places,
+)
+from heft.logs.summary import NO_HISTORY, NO_VECTOR, NOTE, SPLIT, UNKNOWN_ITEMS, Counts
+from heft.logs.tables import Slice, Spill, empty_table, packed, unpacked
+from heft.record_files import write_shards
 
 __all__ = [
     "BUCKETED", "FACTS", "ITEMS", "NARROW", "REJECTED", "MergeCatalogue", "ReadLog", "WriteBucket",
@@ -42,6 +51,7 @@ __all__ = [
 
 # Outputs of the reading step.
 BUCKETED, FACTS, ITEMS, REJECTED = "bucketed", "facts", "items", "rejected"
+SAMPLED_OUT = "sampled out"  # what became of an impression
 NARROW = "narrow"  # what histories are made of
 
 _JOINED = (fields.IMPRESSIONS, fields.CLICKS, fields.CONVERSIONS)
@@ -51,8 +61,12 @@ _NARROW = (fields.IMPRESSIONS, fields.CLICKS)
 class ReadLog(beam.DoFn):
     """One file → slices of record batches by bucket, facts, and rejected rows."""
 
-    def __init__(self, settings: LogsSettings) -> None:
+    def __init__(
+        self, settings: LogsSettings, buckets: int, shuffle: str, persons: tuple[str, ...] = ()
+    ) -> None:
         self._settings = settings
+        self._buckets, self._shuffle = buckets, shuffle
+        self._persons = persons
 
     def process(self, file: LogFile) -> Iterator[Any]:
         """Yields the tagged outputs named above."""
@@ -63,14 +77,19 @@ class ReadLog(beam.DoFn):
         facts = ReadFacts(file.stream, file.name, file.number)
         requests: list[RequestTimes] = []
         rejected = io.BytesIO()
-        with gzip.GzipFile(fileobj=rejected, mode="wb", compresslevel=6, mtime=0) as lines:
+        with (
+            gzip.GzipFile(fileobj=rejected, mode="wb", compresslevel=6, mtime=0) as lines,
+            Spill(self._shuffle, self._buckets) as spill,
+        ):
             try:
-                for batch in read_batches(file, stream, columns):
+                # The key stays on the machine that reads: no worker is sent it.
+                guard = Guard.of(self._settings.privacy, self._persons)
+                for batch in read_batches(file, stream, columns, guard):
                     _note(facts, batch, lines)
                     if file.stream == fields.IMPRESSIONS and len(batch.places):
-                        requests.append(_request_times(batch))
-                    yield from self._slices(file, batch)
-            except DataError as error:
+                        requests.append(_request_times(batch, self._settings.splits.by))
+                    yield from self._slices(file, batch, spill)
+            except (ConfigError, DataError) as error:
                 facts.problem = str(error)
         facts.requests = RequestTimes.merged(requests)
         if facts.reasons:
@@ -78,7 +97,7 @@ class ReadLog(beam.DoFn):
             yield pvalue.TaggedOutput(REJECTED, (key, rejected.getvalue()))
         yield pvalue.TaggedOutput(FACTS, facts)
 
-    def _slices(self, file: LogFile, batch: Batch) -> Iterator[Any]:
+    def _slices(self, file: LogFile, batch: Batch, spill: Spill) -> Iterator[Any]:
         rows = len(batch.places)
         if not rows:
             return
@@ -91,12 +110,11 @@ class ReadLog(beam.DoFn):
         hashes = hash_ids(_key(table, file.stream))
         if file.stream in (fields.IMPRESSIONS, fields.GRADES):
             table = table.append_column(HASH, pa.array(hashes))
-        buckets = self._settings.buckets
-        for bucketed in bucket_slices(file.stream, table, hashes, buckets):
+        for bucketed in spill.slices(file.stream, table, hashes):
             yield pvalue.TaggedOutput(BUCKETED, bucketed)
         if self._settings.computes_history and file.stream in _NARROW:
             narrow = table.select([n for n in NARROW_COLUMNS if n in table.column_names])
-            for bucketed in bucket_slices(file.stream, narrow, hashes, buckets):
+            for bucketed in spill.slices(file.stream, narrow, hashes):
                 yield pvalue.TaggedOutput(NARROW, bucketed)
 
 
@@ -124,8 +142,9 @@ class MergeCatalogue(beam.DoFn):
 class WriteBucket(beam.DoFn):
     """All rows of one bucket → one shard per split."""
 
-    def __init__(self, settings: LogsSettings, split_uris: dict[str, str]) -> None:
+    def __init__(self, settings: LogsSettings, buckets: int, split_uris: dict[str, str]) -> None:
         self._settings = settings
+        self._buckets = buckets
         self._split_uris = split_uris
         self._extra = (*settings.categorical, *settings.numeric, *settings.vectors)
         roles = (settings.categorical, settings.numeric, tuple(settings.vectors))
@@ -134,15 +153,15 @@ class WriteBucket(beam.DoFn):
 
     def process(
         self,
-        bucketed: tuple[int, Iterable[tuple[str, bytes]]],
+        bucketed: tuple[int, Iterable[tuple[str, Slice]]],
         plan: Plan,
         catalogue: bytes,
     ) -> Iterator[Counts]:
         """Yields what became of the rows; nothing is written without a plan for it."""
         bucket, slices = bucketed
-        streams: dict[str, list[bytes]] = {}
-        for stream, blob in slices:
-            streams.setdefault(stream, []).append(blob)
+        streams: dict[str, list[Slice]] = {}
+        for stream, part in sorted(slices):
+            streams.setdefault(stream, []).append(part)
         if plan.splits is None:
             return
         items = unpacked([catalogue]) if catalogue else None
@@ -151,17 +170,14 @@ class WriteBucket(beam.DoFn):
         impressions, clicks, conversions = (
             self._table(stream, streams.get(stream, [])) for stream in _JOINED
         )
-        joined = attribution.join_bucket(
-            impressions, clicks, conversions,
-            self._settings.click_window, self._settings.conversion_window,
-        )  # fmt: skip
+        joined = attribution.join_bucket(impressions, clicks, conversions, self._settings.rules)
         if self._settings.computes_history:
             table = with_history(joined.table, streams.get(HISTORY, []))
             joined = replace(joined, table=table)
         yield self._write_splits(bucket, joined, items, plan, plan.splits)
 
-    def _table(self, stream: str, blobs: list[bytes]) -> pa.Table:
-        return unpacked(blobs) if blobs else empty_table(stream, self._settings)
+    def _table(self, stream: str, parts: list[Slice]) -> pa.Table:
+        return unpacked(parts) if parts else empty_table(stream, self._settings)
 
     def _write_splits(
         self,
@@ -180,27 +196,53 @@ class WriteBucket(beam.DoFn):
         )  # fmt: skip
         table = table.append_column(features.OBSERVATION, pa.array(seconds))
         requests = hash_ids(table.column(features.REQUEST_ID).combine_chunks())
-        split = splits.assign(requests, shown, table.column(features.RANDOMISED).to_numpy())
+        split = splits.assign(
+            requests, row_places(table, splits.by), table.column(features.RANDOMISED).to_numpy()
+        )
+        impressions = joined.impressions
+        if self._settings.negative_rate < 1:
+            table, kept = self._sampled(table, requests, split)
+            split = split[kept]
+            impressions = Counter({
+                ATTRIBUTED: table.num_rows, SAMPLED_OUT: int((~kept).sum()),
+                DUPLICATES: impressions[DUPLICATES],
+            })  # fmt: skip
         counts: Counts = Counter({(UNKNOWN_ITEMS, ""): unknown})
         for name in self._settings.vectors:
             counts[NO_VECTOR, name] += table.column(name).null_count
         if self._settings.history:
             counts[NO_HISTORY, ""] += table.column(features.HISTORY).null_count
+        counts.update({(NOTE, name): count for name, count in joined.notes.items()})
+        shards = []
         for place, name in enumerate(IMPRESSION_SPLITS):
             if name in splits.requests:
-                rows = table.filter(pa.array(split == place))
+                rows = table.filter(pa.array(split == place)).combine_chunks()
+                counts[SPLIT, name] += rows.num_rows
                 path = self._shard_path(name, bucket)
-                counts[SPLIT, name] += encoding.write_shard(rows, self._columns, path)
+                shards.append(encoding.shard_of(rows, self._columns, path))
+        write_shards(shards)
         for stream, outcomes in zip(
             _JOINED,
-            (joined.impressions, joined.clicks, joined.conversions),
+            (impressions, joined.clicks, joined.conversions),
             strict=True,
         ):
             counts.update({(stream, kind): count for kind, count in outcomes.items()})
         return counts
 
-    def _write_graded(self, bucket: int, blobs: list[bytes], items: pa.Table | None) -> Counts:
-        table = self._table(fields.GRADES, blobs)
+    def _sampled(
+        self, table: pa.Table, requests: np.ndarray, split: np.ndarray
+    ) -> tuple[pa.Table, np.ndarray]:
+        """Rows that stay, with the probability that they did; and which did, (rows,)."""
+        rate = self._settings.negative_rate
+        happened = [table.column(name).to_numpy() for name in (features.CLICK, features.CONVERSION)]
+        drawn = (split == IMPRESSION_SPLITS.index(features.TRAIN)) & ~np.any(happened, axis=0)
+        kept = ~drawn | kept_negatives(requests, rate)
+        sampling = pa.array(np.where(drawn, rate, 1.0).astype(np.float32))
+        table = table.append_column(features.SAMPLING, sampling)
+        return table.filter(pa.array(kept)), kept
+
+    def _write_graded(self, bucket: int, parts: list[Slice], items: pa.Table | None) -> Counts:
+        table = self._table(fields.GRADES, parts)
         rows = table.num_rows
         keys = _key(table, fields.GRADES)
         table = table.append_column(features.IMPRESSION_ID, keys)
@@ -209,7 +251,8 @@ class WriteBucket(beam.DoFn):
         table = attribution.first_of_each(table, [ROW, FILE])
         table, unknown = encoding.join_items(table, items, self._extra)
         path = self._shard_path(features.GRADED, bucket)
-        written = encoding.write_shard(table, self._graded_columns, path)
+        written = table.num_rows
+        write_shards([encoding.shard_of(table, self._graded_columns, path)])
         return Counter({
             (SPLIT, features.GRADED): written, (UNKNOWN_ITEMS, ""): unknown,
             (fields.GRADES, ATTRIBUTED): written, (fields.GRADES, DUPLICATES): rows - written,
@@ -218,7 +261,7 @@ class WriteBucket(beam.DoFn):
     def _shard_path(self, split: str, bucket: int) -> str:
         folder = self._split_uris[split]
         tf.io.gfile.makedirs(folder)
-        return f"{folder}/data_tfrecord-{bucket:05d}-of-{self._settings.buckets:05d}.gz"
+        return f"{folder}/data_tfrecord-{bucket:05d}-of-{self._buckets:05d}.gz"
 
 
 def _note(facts: ReadFacts, batch: Batch, lines: gzip.GzipFile) -> None:
@@ -235,10 +278,10 @@ def _note(facts: ReadFacts, batch: Batch, lines: gzip.GzipFile) -> None:
         lines.write(b"\n")
 
 
-def _request_times(batch: Batch) -> RequestTimes:
+def _request_times(batch: Batch, by: str) -> RequestTimes:
     return RequestTimes.of_rows(
         hash_ids(batch.columns[features.REQUEST_ID]),
-        batch.columns[features.TIMESTAMP].to_numpy(),
+        row_places(pa.table(batch.columns), by),
         batch.columns[features.RANDOMISED].to_numpy(),
     )
 

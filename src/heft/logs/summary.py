@@ -2,7 +2,7 @@
 
 import gzip
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -12,6 +12,7 @@ from heft.logs.planning import Plan
 from heft.logs.report import IngestReport, StreamReport
 
 __all__ = [
+    "NOTE",
     "NO_HISTORY",
     "NO_VECTOR",
     "SPLIT",
@@ -25,6 +26,7 @@ __all__ = [
 Counts = Counter[tuple[str, str]]
 SPLIT, UNKNOWN_ITEMS = "split", "unknown items"
 NO_VECTOR, NO_HISTORY = "no vector", "no history"
+NOTE = "note"  # beside: what rows that are counted elsewhere have in common
 
 Rejected = tuple[tuple[int, int], bytes]
 
@@ -42,7 +44,7 @@ def write_quarantine(
     plan: Plan,
     rejected: Iterable[Rejected],
     uri: str,
-    span: int,
+    spans: Sequence[int],
 ) -> None:
     """Writes `quarantine.jsonl.gz`, in the order of streams, files and lines, and `summary.json`.
 
@@ -51,7 +53,7 @@ def write_quarantine(
         plan: what was read, and why nothing was written, if so.
         rejected: ((stream, file), gzipped lines); gzip members may be strung together.
         uri: the folder to write to.
-        span: the span that was read.
+        spans: what was read, ascending.
     """
     counts = Counter(counts)  # Beam's coders hand back a plain dict
     members = [lines for _, lines in sorted(rejected)] or [gzip.compress(b"", mtime=0)]
@@ -61,14 +63,16 @@ def write_quarantine(
     streams = {name: _stream(name, counts, plan) for name in sorted(plan.read)}
     splits = {name: counts[SPLIT, name] for name in features.SPLITS if counts[SPLIT, name]}
     missing = {name: n for (kind, name), n in sorted(counts.items()) if kind == NO_VECTOR}
+    notes = {name: n for (kind, name), n in sorted(counts.items()) if kind == NOTE and n}
     report = IngestReport(
-        span=span, streams=streams, splits=splits, unknown_items=counts[UNKNOWN_ITEMS, ""],
-        missing_vectors=missing or None, rows_without_history=counts.get((NO_HISTORY, "")),
+        span=spans[-1], window=len(spans), streams=streams, splits=splits,
+        unknown_items=counts[UNKNOWN_ITEMS, ""], missing_vectors=missing or None,
+        rows_without_history=counts.get((NO_HISTORY, "")), notes=notes or None,
         end_of_data=plan.end_of_data, problem=plan.problem,
         gated=plan.gated,
     )  # fmt: skip
     with tf.io.gfile.GFile(f"{uri}/summary.json", "w") as handle:
-        optional = ("missing_vectors", "rows_without_history")
+        optional = ("missing_vectors", "rows_without_history", "notes")
         unasked = {name for name in optional if getattr(report, name) is None}
         handle.write(report.model_dump_json(indent=2, exclude=unasked) + "\n")
 

@@ -22,7 +22,7 @@ class RankingSettings(Settings):
         seed: of the rows and of the map.
     """
 
-    rows: int = Field(100_000, ge=1)
+    rows: int = Field(50_000, ge=1)
     bins: int = Field(32, ge=2)
     weighted: bool = True
     map_titles: int = Field(800, ge=0, le=5_000)

@@ -8,10 +8,10 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heft.logs.attribution import join_bucket
-from heft.logs.splitting import hash_ids
+from heft.logs.attribution import Rules, join_bucket
+from heft.logs.hashing import hash_ids
 
-CLICK_WINDOW, CONVERSION_WINDOW = 10.0, 30.0
+RULES = Rules(click_window=10.0, conversion_window=30.0)
 
 # Few ids and few times, so that duplicates, ties and window edges are common.
 _ids = st.sampled_from([f"i{n}" for n in range(8)])
@@ -84,7 +84,7 @@ def test_join_agrees_with_duckdb_row_for_row(
     shown: list[Any], clicked: list[Any], converted: list[Any]
 ) -> None:
     impressions, clicks, conversions = _tables(shown, clicked, converted)
-    joined = join_bucket(impressions, clicks, conversions, CLICK_WINDOW, CONVERSION_WINDOW)
+    joined = join_bucket(impressions, clicks, conversions, RULES)
     expected = duckdb.execute(_REFERENCE).fetchall()
     columns = (
         "impression_id", "timestamp", "_click_time", "click", "click_delay", "conversion",
@@ -103,7 +103,7 @@ def test_every_event_has_one_fate(
     shown: list[Any], clicked: list[Any], converted: list[Any]
 ) -> None:
     tables = _tables(shown, clicked, converted)
-    joined = join_bucket(*tables, CLICK_WINDOW, CONVERSION_WINDOW)
+    joined = join_bucket(*tables, RULES)
     counts = (joined.impressions, joined.clicks, joined.conversions)
     for table, outcomes in zip(tables, counts, strict=True):
         assert sum(outcomes.values()) == table.num_rows
@@ -120,8 +120,7 @@ def test_the_order_in_which_rows_arrive_does_not_matter(
         order = list(range(table.num_rows))
         random.shuffle(order)
         moved.append(table.take(pa.array(order, pa.int64())))
-    windows = (CLICK_WINDOW, CONVERSION_WINDOW)
-    assert join_bucket(*tables, *windows).table.equals(join_bucket(*moved, *windows).table)
+    assert join_bucket(*tables, RULES).table.equals(join_bucket(*moved, RULES).table)
 
 
 def test_ids_whose_hashes_collide_are_kept_apart() -> None:
@@ -129,6 +128,6 @@ def test_ids_whose_hashes_collide_are_kept_apart() -> None:
     same = pa.array(np.full(3, 7, np.uint64))
     place = impressions.column_names.index("_hash")
     impressions = impressions.set_column(place, "_hash", same)
-    table = join_bucket(impressions, clicks, conversions, 10.0, 10.0).table
+    table = join_bucket(impressions, clicks, conversions, Rules(10.0, 10.0)).table
     assert dict(zip(*table.select(["impression_id", "click"]).to_pydict().values(), strict=True)) \
         == {"a": 0, "b": 1}  # fmt: skip

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from heft.errors import DataError
 from heft.logs.settings import SplitSettings
-from heft.logs.splitting import IMPRESSION_SPLITS, RequestTimes, SplitPlan, plan_splits
+from heft.logs.splitting import (
+    IMPRESSION_SPLITS,
+    RequestTimes,
+    SplitPlan,
+    kept_negatives,
+    plan_splits,
+)
 
 TRAIN, TUNE, NATURAL, HARVEST, SHUFFLED = range(5)
 
@@ -89,3 +95,68 @@ def test_a_log_without_enough_time_says_which_split_is_empty(times: list[int]) -
 def test_no_fraction_no_split() -> None:
     plan, _ = _plan([(n, n, False) for n in range(10)], 1, SplitSettings(tune=0, natural=0))
     assert plan.requests == {"train": 10}
+
+
+@settings(max_examples=100, deadline=None)
+@given(_rows, st.integers(1, 4), st.sampled_from(["request", "user"]), st.integers(0, 5))
+def test_by_hash_a_request_is_whole_and_stays_where_it_was(
+    rows: list[Any], chunks: int, by: str, more: int
+) -> None:
+    """`time` plays the part of the user here: rows of one request have several."""
+    own = SplitSettings(by=by, tune=0.2, natural=0.3)
+
+    def places(found: list[Any]) -> np.ndarray:
+        who = np.array([row[0 if by == "request" else 1] for row in found])
+        return (_hashes(who + 1_000) >> np.uint64(11)).astype(np.int64)
+
+    def plan_of(found: list[Any]) -> tuple[SplitPlan, Any]:
+        request, _, shuffled = (np.array(column) for column in zip(*found, strict=True))
+        columns = (_hashes(request), places(found), shuffled)
+        parts = [RequestTimes.of_rows(*(c[n::chunks] for c in columns)) for n in range(chunks)
+                 if len(request[n::chunks])]  # fmt: skip
+        return plan_splits(RequestTimes.merged(parts), own), columns
+
+    try:
+        plan, columns = plan_of(rows)
+        later, grown = plan_of([*rows, *((1_000 + n, n, False) for n in range(more))])
+    except DataError:
+        return  # too few hashes to cut; the message is judged below
+    split = plan.assign(*columns)
+    by_request: dict[int, set[int]] = {}
+    for (request, _, _), place in zip(rows, split, strict=True):
+        by_request.setdefault(request, set()).add(int(place))
+    assert all(len(found) == 1 for found in by_request.values())
+    # A longer log moves nobody.
+    assert later.assign(*grown)[: len(rows)].tolist() == split.tolist()
+
+
+@pytest.mark.parametrize("by", ["request", "user"])
+def test_fractions_are_met_by_hash(by: str) -> None:
+    rng = np.random.default_rng(3)
+    hashes = rng.integers(0, 2**64, 20_000, dtype=np.uint64)
+    places = (hashes >> np.uint64(11)).astype(np.int64)
+    requests = RequestTimes.of_rows(hashes, places, rng.random(20_000) < 0.2)
+    plan = plan_splits(requests, SplitSettings(by=by, tune=0.1, natural=0.3))
+    whole = sum(plan.requests[name] for name in ("train", "tune", "natural"))
+    # Binomial(16,000, .3): six standard deviations are .022 of them.
+    assert abs(plan.requests["natural"] / whole - 0.3) < 0.022
+    assert abs(plan.requests["tune"] / whole - 0.1) < 0.015
+
+
+def test_sampling_is_another_draw_than_the_splits() -> None:
+    rng = np.random.default_rng(4)
+    hashes = rng.integers(0, 2**64, 50_000, dtype=np.uint64)
+    kept = kept_negatives(hashes, 0.25)
+    # Six standard deviations of a share of 50,000 draws, and of 25,000 of them.
+    assert abs(kept.mean() - 0.25) < 0.012
+    assert abs(kept[hashes < np.uint64(2**63)].mean() - 0.25) < 0.017
+    assert not np.any(kept & ~kept_negatives(hashes, 0.5)), "more stay, and all that stayed"
+    assert kept_negatives(hashes, 1.0).all()
+
+
+def test_too_few_users_to_be_cut_are_named() -> None:
+    hashes = _hashes(np.arange(50))
+    same = np.full(50, 2**52)
+    requests = RequestTimes.of_rows(hashes, same, np.zeros(50, bool))
+    with pytest.raises(DataError, match=r"50 requests .* 1 hashes of a user cannot .* by time"):
+        plan_splits(requests, SplitSettings(by="user"))

@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 import yaml
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from heft.errors import ConfigError
+from heft.features import SAMPLING
 from pipeline.config import PipelineConfig, load
+from pipeline.schema_files import read_schema
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = ROOT / "pipeline/configs"
@@ -192,3 +196,30 @@ def test_transform_is_told_how_long_lists_are_and_nothing_where_there_are_none(
     logs = {"root": "/logs", "vectors": {"image": 64, "sound": 32}, "history": 5}
     config = load(_file(tmp_path, {"logs": logs, "transform": {"vectors": ["image"]}}))
     assert config.widths == {"image": 64, "history": 5}
+
+
+def test_negatives_that_ingest_samples_are_made_up_for_by_weights(tmp_path: Path) -> None:
+    sampled = MINIMAL | {"logs": {"root": "/logs", "negative_rate": 0.25}}
+    assert "negative_sampling" not in load(_file(tmp_path, MINIMAL)).importance.corrections
+    config = load(_file(tmp_path, sampled))
+    assert list(config.importance.corrections) == ["fraud", "repetition", "negative_sampling"]
+    own = {"importance": {"corrections": {"negative_sampling": {}}}}
+    assert list(load(_file(tmp_path, sampled | own)).importance.corrections) == [
+        "negative_sampling"
+    ]
+    for other in ({"model": {"negative_rate": 0.25}}, {"importance": {"sampling_rate": 0.25}}):
+        with pytest.raises(ConfigError, match=r"is made up for by itself: leave one of them out"):
+            load(_file(tmp_path, sampled | other))
+    assert load(_file(tmp_path, MINIMAL | {"model": {"negative_rate": 0.5}}))
+
+
+def test_the_schema_knows_the_sampling_that_a_config_asks_for(tmp_path: Path) -> None:
+    logs = {"root": "/logs"}
+    schema = {"schema_dir": str(ROOT / "pipeline/schema/clicks")}
+    plain = load(_file(tmp_path, MINIMAL | schema))
+    sampled = load(_file(tmp_path, MINIMAL | schema | {"logs": logs | {"negative_rate": 0.5}}))
+    text = read_schema(plain)
+    assert text == (ROOT / "pipeline/schema/clicks/schema.pbtxt").read_text()
+    parsed = text_format.Parse(read_schema(sampled), schema_pb2.Schema())
+    (feature,) = [feature for feature in parsed.feature if feature.name == SAMPLING]
+    assert feature.type == schema_pb2.FLOAT
