@@ -33,12 +33,13 @@ def measure(limit: int | None) -> dict[str, float | int]:
             "embed", encoder.__call__, input_signature=[tf.TensorSpec([None], tf.string)]
         )
         archive.write_out(str(Path(folder) / "saved"), verbose=False)
-        served = tf.saved_model.load(str(Path(folder) / "saved")).embed
+        # The name keeps its variables alive.
+        served = tf.saved_model.load(str(Path(folder) / "saved"))
         order, least = np.argsort([len(text) for text in texts]), 1.0
         began = time.perf_counter()
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
-            got = served(tf.constant([texts[row] for row in rows])).numpy()
+            got = served.embed(tf.constant([texts[row] for row in rows])).numpy()
             least = min(least, float((got * table[rows]).sum(axis=1).min()))
     print(f"graph: {len(texts) / (time.perf_counter() - began):.0f} texts/s", flush=True)
     return {"cosine_table_graph_min": round(least, 7), "texts_compared": len(texts)}
