@@ -24,11 +24,18 @@ def test_each_piece_says_how_far_a_number_has_come_along_it(values: list[float],
     numbers = np.array(values, np.float32).reshape(-1, 1)
     knots = np.linspace(-2.5, 2.5, k + 1)
     both = np.concatenate([numbers, -numbers], axis=1)
-    found = PiecewiseLinear(k)(both).numpy().reshape(len(numbers), 2, k)
+    layer = PiecewiseLinear(k)
+    found = layer(both).numpy().reshape(len(numbers), 2, k) + layer.means()
     for column in range(2):
         for piece in range(k):
             want = np.interp(both[:, column], knots[piece : piece + 2], [0, 1])
             np.testing.assert_allclose(found[:, column, piece], want, atol=1e-4)
+
+
+@pytest.mark.parametrize("k", [1, 7, 30])
+def test_pieces_of_normal_numbers_are_centred(k: int) -> None:
+    numbers = np.random.default_rng(0).normal(size=(200_000, 1)).astype(np.float32)
+    assert np.abs(PiecewiseLinear(k)(numbers).numpy().mean(axis=0)).max() < 0.005
 
 
 def test_a_network_finds_a_band_of_prices_that_only_pieces_can_bend_at(

@@ -16,6 +16,7 @@ from heft.importance.estimate import SUMMARY_FILE
 from heft.model.calibration import Calibration
 from heft.model.export import ServedModel, export
 from heft.model.materials import TrainingRun, input_sizes
+from heft.model.pieces import PiecewiseLinear
 from heft.model.rates import Rates
 from heft.model.run import train_and_export
 from heft.model.settings import ModelSettings
@@ -170,8 +171,11 @@ def _by_hand(base: dict[str, list[np.ndarray]], inputs: Path, folder: Path) -> n
     parts.append(np.stack([known[name] for name in sizes.dense], axis=1))
     gamma, beta, mean, variance = base["scale"]
     joined = (np.concatenate(parts, axis=1) - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+    numbers = joined[:, [0, *range(joined.shape[1] - len(sizes.dense), joined.shape[1])]]
+    pieces = PiecewiseLinear(ModelSettings().numeric_pieces)(numbers).numpy()
     embedded = [base[f"{name}_embedding"][0][known[name]] for name in sizes.categorical]
-    hidden = np.concatenate([joined, *embedded], axis=1) @ base["click_0"][0] + base["click_0"][1]
+    features = np.concatenate([joined, pieces, *embedded], axis=1)
+    hidden = features @ base["click_0"][0] + base["click_0"][1]
     logit = np.maximum(hidden, 0) @ base["click_logit"][0] + base["click_logit"][1]
     lines = np.array([CLICKS["slope"], CLICKS["offset"]], np.float32).T
     curve = Calibration.from_json(facts(folder, "calibration.json")["weighted"])
