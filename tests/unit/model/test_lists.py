@@ -190,7 +190,7 @@ def served(graph, tmp_path_factory: pytest.TempPathFactory):
     sizes = input_sizes(graph, SETTINGS, history=True)
     assert (sizes.vectors, sizes.history) == ({VECTOR: WIDTH}, CLICKS)
     keras.utils.set_random_seed(3)
-    core = build_core(table, sizes, ModelSettings())
+    core = build_core(table, sizes, ModelSettings(numeric_pieces=0))
     rng = np.random.default_rng(3)
     for weight in core.trainable_weights:
         weight.assign_add(0.2 * rng.normal(size=weight.shape))
@@ -233,7 +233,7 @@ def test_both_signatures_answer_as_the_network_does(served) -> None:
     folder, expected, _ = served
     rows = _rows()[:20]
     want = expected(rows)
-    assert np.ptp(want) > 0.01
+    assert np.ptp(want) > 0.05
     signatures = tf.saved_model.load(str(folder)).signatures
     inputs = signatures["serving_default"].structured_input_signature[1]
     assert inputs["image"].shape.as_list() == [None, WIDTH]
