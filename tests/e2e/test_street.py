@@ -69,7 +69,8 @@ def test_the_report_stands_alone_and_says_the_verdict(street: Street):
     assert {"lexical_token_overlap", "price_z", "brand_id", "cosine"} <= ranked
     assert len(facts["ranking"]["map"]["x"]) > 100
     samples = facts["importance"]["samples"]["heaviest"]
-    assert all(sample["words"]["title"] for sample in samples)
+    # Words cost time: of the samples at either end alone.
+    assert all(sample["words"]["title"] for sample in samples[:20])
     assert 'class="for4' in page or 'class="against4' in page
 
 
