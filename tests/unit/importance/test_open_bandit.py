@@ -15,7 +15,6 @@ own interval, [.0010, .0043], holds the known .0038. So with them the test is of
 difference, to which both logs add their noise.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +26,6 @@ from heft.importance.base import ImportanceData
 from heft.importance.combine import effective_sample_size
 from heft.importance.inverse_propensity import InversePropensity
 
-_ROOT = Path(__file__).parents[3]
 _DRAWS = 1_000
 CAMPAIGNS = ["all", "men", "women"]
 
@@ -50,11 +48,8 @@ class Log:
 
 
 @pytest.fixture(scope="module")
-def folder() -> Path:
-    data = Path(os.environ.get("HEFT_DATA", _ROOT.parent / "shared" / "data"))
-    if not (data / "obd").is_dir():
-        pytest.skip(f"NOT TESTED: no obd in {data}; set HEFT_DATA to the folder that holds it")
-    return data / "obd"
+def folder(shop_data: Path) -> Path:
+    return shop_data / "obd"
 
 
 def _read(folder: Path, policy: str, campaign: str) -> Log:

@@ -46,7 +46,7 @@ class MemorySystem(FileSystem):
         return io.BytesIO(self.files[path])
 
     def _unused(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError
+        raise io.UnsupportedOperation("memory:// is only listed and read")
 
     mkdirs = create = copy = rename = exists = size = last_updated = _unused
     checksum = metadata = delete = _unused

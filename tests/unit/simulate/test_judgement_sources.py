@@ -71,14 +71,14 @@ def test_departments_have_prices_of_their_own(shop: Judgements) -> None:
     assert laptops["price"].median() > 10 * slippers["price"].median()
 
 
-def test_chorus_against_its_files(data: Path) -> None:
-    shop = read_chorus(data / "chorus")
-    with (data / "chorus" / "Broad_Query_Set_individual_ratings.csv").open() as file:
+def test_chorus_against_its_files(shop_data: Path) -> None:
+    shop = read_chorus(shop_data / "chorus")
+    with (shop_data / "chorus" / "Broad_Query_Set_individual_ratings.csv").open() as file:
         rated = {(r["query"], r["docid"]): int(r["final_rating"]) for r in csv.DictReader(file)}
     read = shop.pairs.set_index(["query", "item_id"])["grade"].to_dict()
     assert read == rated and len(read) == 3_188
     products = {}
-    for archive in sorted((data / "chorus").glob("*.json.zip")):
+    for archive in sorted((shop_data / "chorus").glob("*.json.zip")):
         with zipfile.ZipFile(archive) as opened:
             rows = json.loads(opened.read(opened.namelist()[0]))
         products |= {str(row["id"]): row for row in rows}
@@ -93,9 +93,9 @@ def test_chorus_against_its_files(data: Path) -> None:
     assert categories.value_counts().min() >= 20
 
 
-def test_home_depot_against_its_file(data: Path) -> None:
-    shop = read_home_depot(data / "home_depot")
-    with zipfile.ZipFile(data / "home_depot" / "train.csv.zip") as archive:
+def test_home_depot_against_its_file(shop_data: Path) -> None:
+    shop = read_home_depot(shop_data / "home_depot")
+    with zipfile.ZipFile(shop_data / "home_depot" / "train.csv.zip") as archive:
         text = archive.read("train.csv").decode("latin-1").splitlines()
     graded = {}
     for row in csv.DictReader(text):
@@ -110,8 +110,8 @@ def test_home_depot_against_its_file(data: Path) -> None:
     assert brands["100001"] == "Simpson"
 
 
-def test_real_queries_make_a_log(data: Path, tmp_path: Path) -> None:
-    log = run(tmp_path / "log", source="chorus", data=str(data / "chorus"), sessions=500)
+def test_real_queries_make_a_log(shop_data: Path, tmp_path: Path) -> None:
+    log = run(tmp_path / "log", source="chorus", data=str(shop_data / "chorus"), sessions=500)
     pages = log.impressions.groupby("request_id").size()
     assert pages.between(2, 10).all() and pages.max() == 10
     assert log.counts["train_queries"] + log.counts["tune_queries"] == 94

@@ -1,4 +1,3 @@
-import os
 import sys
 import unicodedata
 from pathlib import Path
@@ -79,14 +78,11 @@ ALPHABETS = st.one_of(
 
 
 def test_every_query_and_title_of_the_shops_has_the_ids_of_transformers(
-    uncased: Tokenizers,
+    uncased: Tokenizers, shop_data: Path
 ) -> None:
-    folder = Path(os.environ.get("HEFT_DATA", Path(__file__).parents[4] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"NOT TESTED: no data at {folder}; set HEFT_DATA to the folder that holds it")
     texts: dict[str, None] = {}
     for name, read in (("home_depot", read_home_depot), ("chorus", read_chorus)):
-        judged = read(folder / name)
+        judged = read(shop_data / name)
         texts |= dict.fromkeys(judged.pairs["query"]) | dict.fromkeys(judged.catalogue["title"])
     assert len(texts) > 80_000
     assert_equal(uncased, list(texts))
