@@ -150,12 +150,15 @@ def test_every_epoch_is_reported_and_the_best_one_kept(
     assert list(tmp_path.rglob("*tfevents*"))
 
 
-def _spoilt(log: ClickLog, path: Path, column: str, value: float) -> list[str]:
-    """The first shard of `log` with one value changed."""
+def _spoilt(
+    log: ClickLog, path: Path, column: str, value: float, rows: slice = slice(5, 6)
+) -> list[str]:
+    """The first shard of `log` with the value of one row, or of `rows`, changed."""
     records = list(tf.data.TFRecordDataset(log.shards[0], "GZIP").as_numpy_iterator())
-    example = tf.train.Example.FromString(records[5])
-    example.features.feature[column].float_list.value[:] = [value]
-    records[5] = example.SerializeToString()
+    for row in range(*rows.indices(len(records))):
+        example = tf.train.Example.FromString(records[row])
+        example.features.feature[column].float_list.value[:] = [value]
+        records[row] = example.SerializeToString()
     with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
         for record in records:
             writer.write(record)
@@ -182,6 +185,8 @@ def test_a_loss_that_overflows_names_the_step_the_value_and_what_to_change(
         match=r"step \d+ of epoch 1, where ctr_positive_weight=3e\+38 is .*no epoch was whole",
     ):
         fit(spoilt, small.shards, table, tmp_path / "train", once)
+    # Two rows already sum to more than a float32 holds, however well each is predicted.
+    spoilt = _spoilt(small, tmp_path / "tune.gz", f.positive_weight(f.CTR), 3e38, slice(None))
     with pytest.raises(TrainingError, match=r"in tune after epoch 1 .*learning_rate=0.01"):
         fit(small.shards, spoilt, table, tmp_path / "tune", once)
 
