@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from heft.errors import ConfigError
 from heft.evaluation import EvaluationSettings
 from heft.features import HISTORY, Role, logged_columns
+from heft.gate.settings import GateSettings
 from heft.importance.settings import ImportanceSettings
 from heft.logs.settings import LogsSettings
 from heft.model.settings import ModelSettings
@@ -62,6 +63,7 @@ class PipelineConfig(Settings):
     simulate: SimulationSettings | None = None
     logs: LogsSettings
     schema_dir: str | None = None
+    gate: GateSettings = GateSettings()
     transform: TransformSettings = TransformSettings()
     text: TextSettings = TextSettings()
     importance: ImportanceSettings = ImportanceSettings()
