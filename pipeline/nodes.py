@@ -77,6 +77,7 @@ def log_columns(config: PipelineConfig, *, reviewed: bool) -> LogColumns:
         history=logs.history,
         pii=tuple(dict.fromkeys((f.USER_ID, *logs.privacy.pii))),
         names_spans=SpanPattern(logs.impressions.path).has_span,
+        window=logs.window,
         seen_categorical=seen.categorical,
         seen_numeric=seen.numeric,
         seen_vectors=seen.vectors,

@@ -1,10 +1,15 @@
 """AnomalyGate over artifacts as TFX hands them over, and over a store that remembers runs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from google.protobuf import text_format
+from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.orchestration.pipeline import Pipeline
 from tfx.types import Channel, artifact_utils, standard_artifacts
 
 from components.anomaly_gate.component import AnomalyGate
@@ -12,8 +17,17 @@ from components.anomaly_gate.executor import Executor
 from components.artifacts import GATE_FORMAT, Quarantine
 from heft.errors import GateError
 from heft.gate.settings import GateSettings
+from pipeline.config import load
+from pipeline.nodes import anomaly_gate
+from pipeline.places import Places
+from pipeline.progress import NodeDone
+from pipeline.run_local import StreetRunner
 from tests.unit.gate.spans import COLUMNS, Columns, half_the_clicks_gone, impressions, span_of
 
+# TFX asks protobuf in a way that protobuf has given up.
+pytestmark = pytest.mark.filterwarnings("ignore:label")
+
+DEMO = Path(__file__).parents[2] / "pipeline/configs/demo.yaml"
 PROPERTIES = {
     "settings": GateSettings().model_dump_json(),
     "columns": COLUMNS.model_dump_json(),
@@ -91,3 +105,75 @@ def test_the_component_takes_the_channels_of_the_street() -> None:
     assert node.exec_properties["serving_fingerprint"] == "abc"
     assert GateSettings.model_validate_json(node.exec_properties["settings"]) == GateSettings()
     assert "passed" not in AnomalyGate(*channels, GateSettings(), COLUMNS).inputs
+
+
+@component
+def PreparedSpan(
+    folder: Parameter[str],
+    number: Parameter[int],
+    examples: OutputArtifact[standard_artifacts.Examples],
+    statistics: OutputArtifact[standard_artifacts.ExampleStatistics],
+    schema: OutputArtifact[standard_artifacts.Schema],
+    quarantine: OutputArtifact[Quarantine],
+) -> None:
+    """A span that lies in a folder, in place of ingest, statistics and schema."""
+    outputs = {
+        "examples": examples, "statistics": statistics, "schema": schema, "quarantine": quarantine,
+    }  # fmt: skip
+    for name, artifact in outputs.items():
+        shutil.copytree(f"{folder}/{name}", artifact.uri, dirs_exist_ok=True)
+    examples.span = number
+    for artifact in (examples, statistics):
+        artifact.split_names = artifact_utils.encode_split_names(["train", "natural"])
+
+
+def _run(folder: Path, columns: Columns, number: int, **gate: object) -> tuple[dict, Path]:
+    """One run of a store that remembers; node → whether it was cached, and the gate's artifact."""
+    name = f"{number}-{columns['click'].sum()}"
+    if not (folder / name).exists():
+        _inputs(folder / name, columns, number)
+    places = Places(str(folder / "root"), str(folder / "metadata.db"), "", "reviewed")
+    config = load(DEMO, overrides={f"gate.{key}": value for key, value in gate.items()})
+    prepared = PreparedSpan(folder=str(folder / name), number=number)
+    nodes = [prepared, *anomaly_gate(config, places, prepared, prepared, prepared)]
+    done: dict[str, NodeDone] = {}
+    runner = StreetRunner(lambda node: None, lambda node: done.__setitem__(node.node, node))
+    runner.run(
+        Pipeline(
+            "shop", places.root, components=nodes, enable_cache=True,
+            metadata_connection_config=sqlite_metadata_connection_config(places.metadata),
+        )
+    )  # fmt: skip
+    return {n: x.cached for n, x in done.items()}, Path(done["AnomalyGate"].outputs["anomalies"])
+
+
+def _compared(artifact: Path) -> list[int]:
+    return json.loads((artifact / "gate.json").read_text())["compared_with"]
+
+
+def test_runs_are_held_against_the_spans_that_passed_and_no_other(tmp_path: Path) -> None:
+    spans = {number: impressions(2_000, number) for number in (1, 2, 3)}
+    _, first = _run(tmp_path, spans[1], 1)
+    assert _compared(first) == []
+    # The same span is not its own predecessor, and nothing is done twice.
+    cached, again = _run(tmp_path, spans[1], 1)
+    assert cached["AnomalyGate"] and again == first
+    lost = half_the_clicks_gone(spans[2])
+    for _ in range(2):  # what failed is not cached as if it had passed
+        with pytest.raises(GateError, match="CTR"):
+            _run(tmp_path, lost, 2)
+    _, third = _run(tmp_path, spans[3], 3)
+    assert _compared(third) == [1], "the rejected span is none to compare with"
+    # The log is mended: the span passes, and the one behind it sees it.
+    _, second = _run(tmp_path, spans[2], 2)
+    assert _compared(second) == [1]
+    cached, third = _run(tmp_path, spans[3], 3)
+    assert not cached["AnomalyGate"] and _compared(third) == [2, 1]
+    # Clicks are half of what they were, and the team says that it is right.
+    half = half_the_clicks_gone(spans[3])
+    with pytest.raises(GateError, match=r"gate\.since=4"):
+        _run(tmp_path, half, 4)
+    _, fourth = _run(tmp_path, half, 4, since=4)
+    assert _compared(fourth) == []
+    _, fifth = _run(tmp_path, half, 5, since=4)
+    assert _compared(fifth) == [4]

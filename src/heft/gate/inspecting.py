@@ -1,6 +1,6 @@
 """Everything AnomalyGate does, over folders."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +8,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from heft import features as f
 from heft.examples import Feature, shard_paths
-from heft.gate.anomaly import Anomaly
+from heft.gate.anomaly import HIDDEN, Anomaly
 from heft.gate.comparing import Measured, compare, too_small, with_defaults
 from heft.gate.findings import Findings, Passed
 from heft.gate.labels import LabelCounts, check_labels, count_labels, with_orphans
@@ -17,7 +17,8 @@ from heft.gate.offences import log_features, with_rows
 from heft.gate.schema_checks import check_schema
 from heft.gate.served import serving_statistics
 from heft.gate.settings import GateSettings, LogColumns
-from heft.gate.statistics import Statistics, rows_of, validated
+from heft.gate.statistics import Statistics, columns_of, rows_of, validated
+from heft.logs.privacy import REDACTIONS, redact
 
 __all__ = ["Span", "inspect"]
 
@@ -86,7 +87,7 @@ def inspect(
         anomalies += with_rows(
             findings, shards.get(split, ()), features, columns.pii, settings.examples
         )
-    labels, usual, of_labels = _labels(span, shards, earlier, settings)
+    labels, usual, of_labels = _labels(span, shards, earlier, settings, columns.window)
     known, of_leaks = _known(span, shards, features, settings, columns)
     return Findings(
         span=span.number,
@@ -98,7 +99,7 @@ def inspect(
         usual=usual,
         known_labels=tuple(known),
         statistics=span.statistics,
-        differences=_differences(span),
+        differences=_differences(span, columns.pii),
     )
 
 
@@ -148,9 +149,17 @@ def _labels(
     shards: Mapping[str, Sequence[str]],
     earlier: Sequence[Passed],
     settings: GateSettings,
+    window: int,
 ) -> tuple[LabelCounts, LabelCounts | None, list[Anomaly]]:
+    """Of a window of several spans the newest part alone: what is wrong there would be lost
+    among the others, which have been looked at before."""
     logged = [path for split, paths in shards.items() if split != f.GRADED for path in paths]
-    now = with_orphans(count_labels(logged), span.streams.get("clicks"))
+    after = float("-inf")
+    if window > 1:
+        found = [columns_of(one).get(f.TIMESTAMP) for one in span.statistics.values()]
+        times = [time for one in found if one for time in (one.low, one.high)]
+        after = max(times) - (max(times) - min(times)) / window if times else after
+    now = with_orphans(count_labels(logged, after), span.streams.get("clicks"))
     usual = LabelCounts.pooled([one.labels for one in earlier]) if earlier else None
     return now, usual, check_labels(now, usual, settings.labels)
 
@@ -174,5 +183,14 @@ def _known(
     return known, leaks(known, settings.leaks)
 
 
-def _differences(span: Span) -> dict[str, anomalies_pb2.Anomalies]:
-    return {split: validated(found, span.schema) for split, found in span.statistics.items()}
+def _differences(span: Span, pii: Collection[str]) -> dict[str, anomalies_pb2.Anomalies]:
+    """What TFDV says of each split, where it quotes values redacted as the table is."""
+    found = {}
+    for split, statistics in span.statistics.items():
+        result = validated(statistics, span.schema)
+        for name, info in result.anomaly_info.items():
+            for part in (info, *info.reason):
+                text = redact(part.description, REDACTIONS)
+                part.description = HIDDEN if name in pii and text else text
+        found[split] = result
+    return found

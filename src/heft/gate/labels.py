@@ -31,6 +31,7 @@ _READ = (
     Feature(f.SAMPLING, float, 1.0),
     Feature(f.USER_ID, bytes, b""),
     Feature(f.REQUEST_ID, bytes, b""),
+    Feature(f.TIMESTAMP, int, 0),
 )
 
 Array = np.ndarray
@@ -102,14 +103,20 @@ class LabelCounts:
         return cls(**summed)
 
 
-def count_labels(shards: Sequence[str]) -> LabelCounts:
+def count_labels(shards: Sequence[str], after: float = -np.inf) -> LabelCounts:
     """Counts the labels of shards of logged impressions, in memory that does not grow with them.
 
     Clusters are users, or requests where no user is logged; groups of them go by a hash.
+
+    Args:
+        shards: of all splits.
+        after: milliseconds since the epoch; impressions up to then are left out.
     """
     total = np.zeros((3, _GROUPS))  # rows, clicks, conversions
     places = np.zeros((2, POSITIONS + 2))
-    for columns in iterate_columns(shards, _READ):
+    for batch in iterate_columns(shards, _READ):
+        newer = batch[f.TIMESTAMP] > after
+        columns = {name: values[newer] for name, values in batch.items()}
         weight = 1 / np.clip(columns[f.SAMPLING].astype(float), 1e-9, None)
         clicks, conversions = columns[f.CLICK] * weight, columns[f.CONVERSION] * weight
         group = _groups(columns)
@@ -186,15 +193,18 @@ def _rates(now: LabelCounts, before: LabelCounts, bounds: LabelBounds) -> Iterat
         ("CVR", "conversions", "clicks", "conversions", "clicks", "conversion_spread"),
     )
     for name, what, per, events, exposure, effect in sides:
-        counted = [float(getattr(x, n)) for x in (now, before) for n in (events, exposure)]
+        count, size, other, other_size = (
+            float(getattr(x, n)) for x in (now, before) for n in (events, exposure)
+        )
         design = max(getattr(now, effect), getattr(before, effect))
-        if not counted[1] or not counted[3] or chance_of_rates(*counted, design) >= bounds.chance:
+        chance = chance_of_rates(count, size, other, other_size, design)
+        if not size or not other_size or chance >= bounds.chance:
             continue
-        rate, usual = counted[0] / counted[1], counted[2] / counted[3]
+        rate, usual = count / size, other / other_size
         if not low * usual <= rate <= high * usual:
             expected = f"{low * usual:.4g} to {high * usual:.4g}, as it was {usual:.4g} before"
-            came = f"{rate:.4g}: {counted[0]:,.0f} {what} on {counted[1]:,.0f} {per}"
-            yield Anomaly(ALL, name, "rate", expected, came, round(counted[1]))
+            came = f"{rate:.4g}: {count:,.0f} {what} on {size:,.0f} {per}"
+            yield Anomaly(ALL, name, "rate", expected, came, round(size))
 
 
 def _positions(now: LabelCounts, before: LabelCounts, bounds: LabelBounds) -> Iterator[Anomaly]:

@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 from heft import features as f
 from heft.examples import Feature, iterate_columns
 from heft.gate.anomaly import Anomaly, said
+from heft.gate.offences import is_there
 from heft.gate.settings import LeakSettings
 
 __all__ = ["KnownLabel", "column_auc", "leaks", "measure_columns", "suspicion"]
@@ -179,9 +180,7 @@ def _of_positives(values: Array, label: Array, most: int) -> list[object]:
     """The values most common among positives; numbers of a list are nothing to look at."""
     if values.ndim > 1:
         return []
-    there = values[label]
-    if there.dtype.kind == "f":
-        there = there[~np.isnan(there)]
+    there = values[label & is_there(values)]
     distinct, counts = np.unique(there, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:most]
     return [value if isinstance(value, bytes) else f"{value:g}" for value in distinct[order]]

@@ -126,7 +126,7 @@ class Difference:
     @property
     def lines(self) -> tuple[str, ...]:
         """For a console: `+` is not in the schema, `-` not in the data, `~` is different."""
-        found = {}
+        found: dict[str, None] = {}
         for one in self.anomalies:
             mark = {"unknown column": "+", "missing column": "-"}.get(one.kind, "~")
             text = f"{mark} {one.feature}: {one.kind}: expected {one.expected}; {one.came}"
@@ -183,6 +183,8 @@ def accepted(
                 f"{name} is a column of persons, and its values are not for git: take its "
                 "string_domain out of the schema by hand"
             )
+        if "unknown column" not in kinds[name] and name not in {x.name for x in schema.feature}:
+            raise _stubborn(name, kinds[name])
         if "unknown column" in kinds[name]:
             changed[name] = _inferred(name, found[name], columns, settings, values=0)
         else:
@@ -192,12 +194,17 @@ def accepted(
                 domains[domain.name] = domain
     new = changed_text(text, changed, domains)
     left = _kinds(parsed(new), statistics)
-    if stubborn := [name for name in changed if name in left]:
-        raise InputError(
-            f"{', '.join(stubborn)}: {', '.join(sorted(left[stubborn[0]]))} cannot be accepted by "
-            "widening; review the feature in the schema by hand"
-        )
+    for name in changed:
+        if name in left:
+            raise _stubborn(name, left[name])
     return new
+
+
+def _stubborn(name: str, kinds: set[str]) -> InputError:
+    return InputError(
+        f"{name}: {', '.join(sorted(kinds))} cannot be accepted by widening; review the schema by "
+        "hand"
+    )
 
 
 def _kinds(schema: schema_pb2.Schema, statistics: BySplit) -> dict[str, set[str]]:

@@ -146,8 +146,7 @@ def _check(before: str, after: str, features: Mapping[str, schema_pb2.Feature]) 
 
 
 def printed(kind: str, message: Any) -> str:
-    """`feature` or `string_domain` with a line for each field; texts of a domain sorted, each
-    on its own line."""
+    """`feature` or `string_domain` with a line for each field, and each text of a domain."""
     fields = {field.name: value for field, value in message.ListFields()}
     names = [name for name in _FIRST if name in fields]
     names += [name for name in fields if name not in _FIRST]
@@ -159,14 +158,14 @@ def _field(message: Any, name: str) -> list[str]:
     value = getattr(message, name)
     if isinstance(value, schema_pb2.StringDomain):
         inside = [f'name: "{_escaped(value.name)}"'] if value.name else []
-        inside += [f'value: "{_escaped(text)}"' for text in sorted(value.value)]
+        inside += [f'value: "{_escaped(text)}"' for text in value.value]
         rest = schema_pb2.StringDomain()
         rest.CopyFrom(value)
         rest.ClearField("name"), rest.ClearField("value")
         inside += text_format.MessageToString(rest).splitlines()
         return [f"{name} {{", *(f"  {line}" for line in inside), "}"]
     if name == "value":
-        return [f'value: "{_escaped(text)}"' for text in sorted(value)]
+        return [f'value: "{_escaped(text)}"' for text in value]
     # Protobuf prints the field by itself, so that enums and texts are as it wants them.
     alone = type(message)()
     descriptor = message.DESCRIPTOR.fields_by_name[name]

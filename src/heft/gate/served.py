@@ -58,7 +58,7 @@ def serving_statistics(settings: ServingData, columns: LogColumns) -> Statistics
     files = _files(settings)
     if settings.statistics is not None:
         return _load(files[0])
-    wanted = {f.QUERY: str, f.TITLE: str}
+    wanted: dict[str, type] = {f.QUERY: str, f.TITLE: str}
     wanted |= dict.fromkeys(columns.seen_categorical, str)
     wanted |= dict.fromkeys(columns.seen_numeric, float)
     rows = list(islice(_rows(files, settings), settings.rows))
@@ -211,7 +211,7 @@ def _of_example(record: bytes) -> Row:
     row = {}
     for name, feature in features.items():
         kind = feature.WhichOneof("kind")
-        values = getattr(feature, kind).value if kind else ()
+        values = list(getattr(feature, kind).value) if kind else []
         row[name] = values[0] if len(values) == 1 else None
     return row
 

@@ -111,7 +111,7 @@ class GateSettings(Settings):
     drift_missing: Threshold | None = 0.2
     skew_categories: Threshold | None = 0.3
     skew_numbers: Threshold | None = 0.3
-    min_rows: int = Field(200, ge=1)
+    min_rows: int = Field(1_000, ge=1)
     spans: int = Field(5, ge=1, le=1_000)
     since: Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(as_span)] = None
     labels: LabelBounds = LabelBounds()
@@ -129,6 +129,7 @@ class LogColumns(Settings):
         history: the most titles that a row has of its user's history.
         pii: columns of persons, whose values are shown nowhere.
         names_spans: whether the paths of the log name a span.
+        window: spans that a run reads.
         seen_categorical, seen_numeric, seen_vectors: columns that the model sees.
         reviewed: whether the schema is one from git, not one inferred from the same data.
     """
@@ -139,6 +140,7 @@ class LogColumns(Settings):
     history: int = 0
     pii: tuple[str, ...] = ()
     names_spans: bool = True
+    window: int = 1
     seen_categorical: tuple[str, ...] = ()
     seen_numeric: tuple[str, ...] = ()
     seen_vectors: tuple[str, ...] = ()

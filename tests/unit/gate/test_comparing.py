@@ -18,7 +18,7 @@ from tests.unit.model.rows import schema
 from .spans import COLUMNS, impressions, said, span_of, texts
 
 ROWS = 1_200
-SETTINGS = GateSettings()
+SETTINGS = GateSettings(min_rows=200)
 
 
 @pytest.fixture(scope="module")

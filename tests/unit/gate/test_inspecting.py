@@ -48,6 +48,28 @@ def test_half_the_clicks_gone_stops_the_span(tmp_path: Path, passed: list[Passed
     assert inspect(span, [], SETTINGS, COLUMNS).passed
 
 
+def test_a_bad_day_is_found_in_a_window_of_many(tmp_path: Path) -> None:
+    """Seven days, of which the last has lost half of its clicks: some 7 % of all."""
+    days = [impressions(ROWS, number) for number in range(8)]
+    days[7] = half_the_clicks_gone(days[7])
+    for number, day in enumerate(days):
+        day[f.TIMESTAMP] = day[f.TIMESTAMP] + number * ROWS
+
+    def week(first: int) -> Span:
+        read = days[first : first + 7]
+        columns = {name: np.concatenate([day[name] for day in read]) for name in read[0]}
+        return span_of(tmp_path / str(first), columns, first + 6)
+
+    known = COLUMNS.model_copy(update={"window": 7})
+    before = inspect(week(0), [], SETTINGS, known)
+    before.save(str(tmp_path / "passed"))
+    passed = [Passed.load(str(tmp_path / "passed"))]
+    assert passed[0].labels.rows == pytest.approx(ROWS, abs=2)
+    bad = week(1)
+    assert said(inspect(bad, passed, SETTINGS, known)) == [("CTR", "rate")]
+    assert inspect(bad, passed, SETTINGS, COLUMNS).passed, "diluted, without"
+
+
 def test_a_label_among_the_features_stops_the_span(tmp_path: Path) -> None:
     columns = impressions(ROWS, 9)
     told = np.where(columns[f.CLICK] == 1, "opened", "seen")
@@ -77,8 +99,13 @@ def test_the_artifact_has_the_facts_the_table_and_tfx_s_own_file(
 ) -> None:
     columns = half_the_clicks_gone(impressions(ROWS, 9))
     columns[f.POSITION][3] = 0
-    columns[f.USER_ID][0] = b"ann@shop.org"
-    found = inspect(span_of(tmp_path / "x", columns, 4, STREAMS), passed, SETTINGS, COLUMNS)
+    columns[f.USER_ID][0] = b"Ann of Green Gables"
+    columns["device"][5] = b"ann@shop.org"
+    span = span_of(tmp_path / "x", columns, 4, STREAMS)
+    for feature in span.schema.feature:
+        if feature.name in (f.USER_ID, "device"):
+            feature.string_domain.value.extend(["phone", "desk"])
+    found = inspect(span, passed, SETTINGS, COLUMNS)
     found.save(str(tmp_path / "out"))
     facts = json.loads((tmp_path / "out" / FACTS_FILE).read_text())
     assert facts["format"] == 1 and facts["span"] == 4 and facts["passed"] is False
@@ -97,11 +124,13 @@ def test_the_artifact_has_the_facts_the_table_and_tfx_s_own_file(
     )
     table = (tmp_path / "out" / TABLE_FILE).read_text()
     assert "position" in table and "CTR" in table
-    assert "ann@shop.org" not in table + json.dumps(facts)
     differences = anomalies_pb2.Anomalies.FromString(
         (tmp_path / "out" / "Split-train" / "SchemaDiff.pb").read_bytes()
     )
-    assert f.POSITION in differences.anomaly_info
+    assert f.POSITION in differences.anomaly_info and "device" in differences.anomaly_info
+    for text in (table, json.dumps(facts), str(differences)):
+        assert "ann@shop.org" not in text and "Green" not in text
+        assert "<email>" in text and "not shown" in text
 
 
 @pytest.mark.parametrize(

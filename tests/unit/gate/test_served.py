@@ -187,14 +187,14 @@ def test_skew_stops_a_span_and_the_same_shop_does_not(columns: Columns, tmp_path
     span = span_of(tmp_path / "span", columns)
     rows = _rows(columns)
     _json_lines(tmp_path / "same.jsonl", rows)
-    same = GateSettings(serving=ServingData(log=f"{tmp_path}/same.jsonl"))
+    same = GateSettings(min_rows=400, serving=ServingData(log=f"{tmp_path}/same.jsonl"))
     found = inspect(span, [], same, COLUMNS)
     assert found.passed and not any("skew is not measured" in note for note in found.notes)
     assert {one.against for one in found.measured} == {"serving"}
     # The shop's page sends prices in cents, and no device.
     other = [row | {f.PRICE: 100 * row[f.PRICE], "device": ""} for row in rows]
     _json_lines(tmp_path / "other.jsonl", other)
-    cents = GateSettings(serving=ServingData(log=f"{tmp_path}/other.jsonl"))
+    cents = GateSettings(min_rows=400, serving=ServingData(log=f"{tmp_path}/other.jsonl"))
     found = inspect(span, [], cents, COLUMNS)
     assert said(found) == [("device", "skew"), (f.PRICE, "skew")]
     [device] = [one for one in found.anomalies if one.feature == "device"]
