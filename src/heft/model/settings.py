@@ -85,7 +85,7 @@ class ModelSettings(Settings):
     vector_width: int = Field(16, ge=1)
     history: bool = False
     history_width: int = Field(16, ge=1)
-    l2: float = Field(3e-3, ge=0, allow_inf_nan=False)
+    l2: float = Field(1e-2, ge=0, allow_inf_nan=False)
     position: Literal["examination", "additive"] = "examination"
     cvr_loss: Literal["esmm", "escm2_ips", "escm2_dr"] = "esmm"
     cvr_weight: float = Field(1.0, ge=0, allow_inf_nan=False)
