@@ -17,6 +17,7 @@ from components.log_example_gen.component import LogExampleGen
 from components.pair_reader.component import PairReader
 from components.report.component import ReportGen
 from components.serving_validator.component import ServingValidator
+from components.slice_tagger.component import SliceTagger
 from components.text_embedder.component import TextEmbedder
 from components.weighted_trainer.component import WeightedTrainer
 from components.weighting_judge.component import WeightingJudge
@@ -67,13 +68,15 @@ def create_pipeline(
         )
     )
     model = trainer.outputs["model"]
-    baseline = add(_blessed_before("latest_blessed_model", model))
+    last = add(_blessed_before("latest_blessed_model", model)).outputs["model"]
+    views = add(SliceTagger(examples, config.slice_bands, _digest("slice_tagger")))
+    tagged = views.outputs["tagged_examples"]
     evaluator = add(
         tfx.components.Evaluator(
-            examples=examples,
+            examples=tagged,
             model=model,
-            baseline_model=baseline.outputs["model"],
-            eval_config=eval_config(config.thresholds, config.slices),
+            baseline_model=last,
+            eval_config=eval_config(config.thresholds, config.all_slices, config.evaluation),
             example_splits=[f.NATURAL],
         )
     )
@@ -84,8 +87,11 @@ def create_pipeline(
             trainer.outputs["control_model"],
             evaluator.outputs["blessing"],
             config.evaluation,
-            config.slices,
+            config.all_slices,
             _digest("weighting_judge"),
+            tagged_examples=tagged,
+            importance=weigher.outputs["importance"],
+            last_model=last,
         )
     )
     serving = add(

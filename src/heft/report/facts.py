@@ -11,8 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from heft.errors import DataError
-from heft.evaluation.comparison import Comparison
-from heft.evaluation.verdict import Verdict
+from heft.evaluation.results import Comparison, Verdict
 
 __all__ = [
     "Examination", "Facts", "Histogram", "Importance", "Lineage", "Metrics", "Ranking", "Rows",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from heft.evaluation.comparison import MetricResult
+from heft.evaluation.results import MetricResult
 from heft.report.facts import Facts, parse_facts
 from heft.report.wording import (
     VIEW_TEXT,

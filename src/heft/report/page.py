@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from heft.evaluation.comparison import ViewResult
+from heft.evaluation.results import ViewResult
 from heft.report import maps, plots, wording
 from heft.report.facts import Facts, parse_facts
 

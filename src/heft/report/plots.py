@@ -18,7 +18,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from heft.evaluation.comparison import MetricResult, ReliabilityCurve, ViewResult
+from heft.evaluation.results import MetricResult, ReliabilityCurve, ViewResult
 from heft.report.facts import ClickLines, Examination, Histogram
 from heft.report.wording import metric_label, plain
 
