@@ -13,6 +13,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,14 @@ def main() -> None:
     quiet()
     with tempfile.TemporaryDirectory(prefix="heft-evaluate-") as folder:
         place = Path(folder)
-        _write_rows(place / "examples", options.rows, options.seed)
+        write_rows(place / "examples", options.rows, options.seed)
         for name, noise in (("weighted", 0.4), ("control", 0.8)):
-            _write_model(place / name, noise)
-        evaluate = _evaluator(place)  # TFX takes its time to import
+            write_model(place / name, noise)
+        evaluate = evaluator(place)  # TFX takes its time to import
         began = time.monotonic()
         evaluate()
         evaluated = time.monotonic()
-        _judge(place)
+        judge(place)
         ended = time.monotonic()
     facts = {
         "rows": options.rows,
@@ -56,7 +57,7 @@ def main() -> None:
     print(json.dumps(facts))
 
 
-def _write_rows(folder: Path, rows: int, seed: int) -> None:
+def write_rows(folder: Path, rows: int, seed: int) -> None:
     """Whole pages of logged examples, with the columns of a real one."""
     rng = np.random.default_rng(seed)
     rows -= rows % PAGE
@@ -113,14 +114,18 @@ class _Scorer(tf.Module):
         return {f.CTR: click, f.CVR: 0.15 * tf.ones_like(click), f.CTCVR: 0.15 * click}
 
 
-def _write_model(folder: Path, noise: float) -> None:
+def write_model(folder: Path, noise: float) -> None:
+    """A SavedModel where TFX looks for one."""
     scorer = _Scorer(noise)
     path = str(folder / "Format-Serving")
     tf.saved_model.save(scorer, path, signatures={"examples": scorer.examples})
 
 
-def _evaluator(place: Path) -> Any:
-    """TFX's own executor on both models, ready to run."""
+def evaluator(place: Path) -> Callable[[], None]:
+    """TFX's own executor on what `write_rows` and `write_model` wrote, ready to run.
+
+    The control stands in for the last blessed model.
+    """
     from tfx.components.evaluator.executor import Executor
     from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
     from tfx.types import artifact_utils, standard_artifacts
@@ -152,10 +157,15 @@ def _evaluator(place: Path) -> Any:
     context = BaseBeamExecutor.Context(
         beam_pipeline_args=beam_args(()), tmp_dir=str(place / "tmp"), unique_id="1"
     )
-    return lambda: Executor(context).Do(inputs, outputs, properties)
+
+    def run() -> None:
+        Executor(context).Do(inputs, outputs, properties)
+
+    return run
 
 
-def _judge(place: Path) -> None:
+def judge(place: Path) -> None:
+    """WeightingJudge's comparison of the same."""
     judge_models(
         {f.NATURAL: str(place / "examples" / f"Split-{f.NATURAL}")},
         str(place / "weighted" / "Format-Serving"),

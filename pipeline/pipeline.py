@@ -118,6 +118,8 @@ def create_pipeline(
     add(
         ReportGen(
             quarantine=street.logs.outputs["quarantine"],
+            examples=examples,
+            anomalies=_named(nodes, "AnomalyGate").outputs["anomalies"],
             embeddings=embedder.outputs["embeddings"],
             importance=weigher.outputs["importance"],
             ranking=ranking,
@@ -250,6 +252,10 @@ def _readings(
         _digest("pair_reader"),
     )
     return add(reader).outputs["readings"]
+
+
+def _named(nodes: list[BaseNode], name: str) -> BaseNode:
+    return next(node for node in nodes if node.id == name)
 
 
 def _adder(nodes: list[BaseNode]) -> Callable[[BaseNode], BaseNode]:

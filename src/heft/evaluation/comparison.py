@@ -13,7 +13,7 @@ import pandas as pd
 from heft.evaluation.bootstrap import BootstrapSettings, Drawn, draw_metrics, interval_of
 from heft.evaluation.fairness import fairness_gaps, text_values
 from heft.evaluation.grouped import group_codes
-from heft.evaluation.metrics import Bins, FloatArray, reliability
+from heft.evaluation.metrics import Bins, reliability
 from heft.evaluation.results import (
     Comparison,
     Interval,
@@ -139,6 +139,9 @@ def _metric_result(
     assert weighted is not None
     change, change_interval = _difference(weighted, control, confidence)
     last, last_interval = _difference(weighted, baseline, confidence)
+    # Resamples repeat rows, and bins of fewer distinct rows lie further from the diagonal: the
+    # interval of an ECE would lie beside it. A difference of two has that on either side.
+    own = {m: d for m, d in drawn.items() if not name.endswith("_ece")}
     return MetricResult(
         name=name,
         best=best,
@@ -149,9 +152,9 @@ def _metric_result(
         high=change_interval[1] if change_interval else None,
         left_out=left_out,
         baseline=_number(baseline.value) if baseline else None,
-        weighted_interval=_interval(weighted.resampled, confidence),
-        control_interval=_interval(control.resampled, confidence) if control else None,
-        baseline_interval=_interval(baseline.resampled, confidence) if baseline else None,
+        weighted_interval=_interval(own.get("weighted"), confidence),
+        control_interval=_interval(own.get("control"), confidence),
+        baseline_interval=_interval(own.get("baseline"), confidence),
         versus_baseline=last,
         versus_baseline_interval=last_interval,
     )
@@ -164,8 +167,9 @@ def _difference(
         return None, None
     if weighted.resampled.size != other.resampled.size:
         return _number(weighted.value - other.value), None
-    interval = _interval(weighted.resampled - other.resampled, confidence)
-    return _number(weighted.value - other.value), interval
+    difference = weighted.value - other.value
+    between = Drawn(difference, weighted.resampled - other.resampled)
+    return _number(difference), _interval(between, confidence)
 
 
 def _slice_results(view: ViewData, settings: EvaluationSettings) -> list[SliceResult]:
@@ -222,8 +226,10 @@ def _head(metric: str) -> str:
     return metric.split("_", 1)[0]
 
 
-def _interval(resampled: FloatArray, confidence: float) -> Interval | None:
-    low, high = interval_of(resampled, confidence)
+def _interval(drawn: Drawn | None, confidence: float) -> Interval | None:
+    if drawn is None:
+        return None
+    low, high = interval_of(drawn.resampled, confidence)
     return (low, high) if math.isfinite(low) else None
 
 

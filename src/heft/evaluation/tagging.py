@@ -33,9 +33,9 @@ class SliceSettings(Settings):
     Queries are ordered by how often training saw them.
     """
 
-    head: float = Field(1 / 3, gt=0, lt=1, description="share of training impressions of the head")
+    head: float = Field(0.33, gt=0, lt=1, description="share of training impressions of the head")
     torso: float = Field(
-        2 / 3, gt=0, le=1, description="share of training impressions of head and torso together"
+        0.67, gt=0, le=1, description="share of training impressions of head and torso together"
     )
 
     @model_validator(mode="after")

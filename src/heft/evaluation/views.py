@@ -11,6 +11,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -201,7 +202,7 @@ class ViewData:
             for model, found in self.models.items()
         }
         given = {name: getattr(self, name) for name in _COLUMNS if getattr(self, name) is not None}
-        picked = {name: np.asarray(values)[rows] for name, values in given.items()}
+        picked: dict[str, Any] = {name: np.asarray(values)[rows] for name, values in given.items()}
         return replace(
             self,
             weighted=heads["weighted"],

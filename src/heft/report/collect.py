@@ -15,6 +15,8 @@ from heft.model.run import HISTORY_FILE, SELECTION_FILE
 from heft.report.page import render
 from heft.selection.map import TitleMap
 from heft.selection.ranking import EMBEDDING, FeatureRanking
+from heft.selection.shap_summary import ShapSummary
+from heft.selection.weight_slices import WeightSlices
 from heft.text.table import TextTable
 
 __all__ = ["FACTS_FILE", "PAGE_FILE", "Sources", "collect", "write_report"]
@@ -22,6 +24,7 @@ __all__ = ["FACTS_FILE", "PAGE_FILE", "Sources", "collect", "write_report"]
 FACTS_FILE = "facts.json"
 PAGE_FILE = "index.html"
 INGEST_FILE = "summary.json"
+GATE_FILE = "gate.json"
 _EXPLAINED = 20  # samples of a kind
 _DIMENSIONS = 4  # shown of each kind of vector
 
@@ -44,6 +47,7 @@ class Sources:
     serving_reason: str
     pushed: bool
     model_path: str
+    anomalies: str | None = None
 
 
 def write_report(sources: Sources, run: dict[str, Any], output_uri: str) -> dict[str, Any]:
@@ -68,8 +72,10 @@ def collect(sources: Sources) -> dict[str, Any]:
     comparison = _json(sources.verdict, VERDICT_FILE)
     return {
         **_ingested(_json(sources.quarantine, INGEST_FILE)),
+        "gate": _gate(sources.anomalies),
         "distinct_texts": {"queries": len(table.queries), "titles": len(table.titles)},
-        "importance": _importance(_json(sources.importance, SUMMARY_FILE), table, sources.model),
+        "importance": _importance(_json(sources.importance, SUMMARY_FILE), table, sources.model)
+        | _weight_slices(sources.ranking),
         "ranking": _ranking(sources),
         "training": _json(sources.model_run, HISTORY_FILE),
         "comparison": comparison,
@@ -102,6 +108,17 @@ def _ingested(report: dict[str, Any]) -> dict[str, Any]:
         "quarantined": totals["quarantined"],
         "streams": streams,
     }
+
+
+def _gate(uri: str | None) -> dict[str, Any] | None:
+    """What AnomalyGate compared; None where it left no facts."""
+    there = uri is not None and (Path(uri) / GATE_FILE).is_file()
+    return _json(uri, GATE_FILE) if uri is not None and there else None
+
+
+def _weight_slices(ranking: str) -> dict[str, Any]:
+    found = WeightSlices.load(ranking)
+    return {"slices": [asdict(part) for part in found.slices] if found else []}
 
 
 def _importance(summary: dict[str, Any], table: TextTable, model: str) -> dict[str, Any]:
@@ -144,6 +161,7 @@ def _ranking(places: Sources) -> dict[str, Any]:
     ]
     chosen = Path(places.model_run) / SELECTION_FILE
     drawn = TitleMap.load(places.ranking)
+    explained = ShapSummary.load(places.ranking)
     return {
         "rows": ranking.rows,
         "of": ranking.of,
@@ -152,6 +170,7 @@ def _ranking(places: Sources) -> dict[str, Any]:
         "features": features,
         "kept": json.loads(chosen.read_text())["kept"] if chosen.is_file() else None,
         "map": asdict(drawn) if drawn else None,
+        "shap": asdict(explained) if explained else None,
     }
 
 
@@ -164,8 +183,7 @@ def _reasons(sources: Sources, comparison: dict[str, Any]) -> list[str]:
     reasons = []
     if not sources.evaluator_blessed:
         reasons += _failed_thresholds(sources.evaluation)
-    if comparison["verdict"]["outcome"] == "harmed":
-        reasons.append(comparison["verdict"]["sentence"])
+    reasons += comparison["verdict"]["objections"]
     if not sources.serving_blessed:
         reasons.append(f"Serving check failed: {sources.serving_reason or 'no reason given'}")
     return reasons
