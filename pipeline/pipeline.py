@@ -17,15 +17,13 @@ from components.log_example_gen.component import LogExampleGen
 from components.pair_reader.component import PairReader
 from components.report.component import ReportGen
 from components.serving_validator.component import ServingValidator
-from components.slice_tagger.component import SliceTagger
 from components.text_embedder.component import TextEmbedder
 from components.weighted_trainer.component import WeightedTrainer
-from components.weighting_judge.component import WeightingJudge
 from heft import features as f
 from pipeline.beam import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.digest import source_digest
-from pipeline.evaluation import eval_config
+from pipeline.judging import judge_nodes
 from pipeline.nodes import fine_tuning, ranker, schema_node, transform_node
 from pipeline.places import Places
 from pipeline.resolvers import BlessedBefore, LatestBefore
@@ -69,31 +67,10 @@ def create_pipeline(
     )
     model = trainer.outputs["model"]
     last = add(_blessed_before("latest_blessed_model", model)).outputs["model"]
-    views = add(SliceTagger(examples, config.slice_bands, _digest("slice_tagger")))
-    tagged = views.outputs["tagged_examples"]
-    evaluator = add(
-        tfx.components.Evaluator(
-            examples=tagged,
-            model=model,
-            baseline_model=last,
-            eval_config=eval_config(config.thresholds, config.all_slices, config.evaluation),
-            example_splits=[f.NATURAL],
-        )
-    )
-    judge = add(
-        WeightingJudge(
-            examples,
-            model,
-            trainer.outputs["control_model"],
-            evaluator.outputs["blessing"],
-            config.evaluation,
-            config.all_slices,
-            _digest("weighting_judge"),
-            tagged_examples=tagged,
-            importance=weigher.outputs["importance"],
-            last_model=last,
-        )
-    )
+    judging = judge_nodes(config, examples, weigher.outputs["importance"], trainer, last)
+    for node in judging:
+        add(node)
+    _, evaluator, judge = judging
     serving = add(
         ServingValidator(
             model=model,

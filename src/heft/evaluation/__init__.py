@@ -9,7 +9,8 @@ from heft.evaluation.comparison import compare
 from heft.evaluation.grouped import gauc, ndcg_at_k
 from heft.evaluation.metrics import auc, auc_pr, calibration, ece, err_gain, log_loss
 from heft.evaluation.results import Comparison, Verdict
-from heft.evaluation.views import EvaluationSettings, FairnessSettings, ViewData
+from heft.evaluation.settings import EvaluationSettings, FairnessSettings
+from heft.evaluation.views import ViewData
 
 __all__ = [
     "BootstrapSettings", "Comparison", "EvaluationSettings", "FairnessSettings", "Verdict",

@@ -23,11 +23,11 @@ from heft.evaluation.results import (
     SliceResult,
     ViewResult,
 )
+from heft.evaluation.settings import EvaluationSettings
 from heft.evaluation.verdict import judge
 from heft.evaluation.views import (
     GROUP_BY,
     VIEWS,
-    EvaluationSettings,
     MetricBuilder,
     ViewData,
     by_user,

@@ -17,7 +17,8 @@ from heft.evaluation.bootstrap import BootstrapSettings, interval_of, resamples
 from heft.evaluation.grouped import group_codes
 from heft.evaluation.metrics import FloatArray, IntArray, Values
 from heft.evaluation.results import FairnessGap, GroupRate, Model
-from heft.evaluation.views import EvaluationSettings, ViewData
+from heft.evaluation.settings import EvaluationSettings
+from heft.evaluation.views import ViewData
 from heft.features import CTR
 
 __all__ = ["fairness_gaps"]

@@ -12,7 +12,8 @@ from heft import features as f
 from heft.evaluation.comparison import BASE_RATE, LAST_BLESSED, compare
 from heft.evaluation.predicting import base_rates, predict_examples
 from heft.evaluation.results import Comparison, Model
-from heft.evaluation.views import REWEIGHTED, VIEWS, EvaluationSettings, ViewData
+from heft.evaluation.settings import EvaluationSettings
+from heft.evaluation.views import REWEIGHTED, VIEWS, ViewData
 from heft.examples import Feature, read_columns, shard_paths
 
 __all__ = ["VERDICT_FILE", "ClickLine", "click_line", "judge_models", "read_verdict"]

@@ -50,13 +50,9 @@ def checked(
 ) -> tuple[FloatArray, ...]:
     """Labels and scores as float64.
 
-    Args:
-        label, score: (rows,).
-        probability: scores must lie in [0, 1].
-        bounded: labels must lie in [0, 1].
-
     Raises:
-        DataError: shapes differ, a value is not finite, or lies outside [0, 1].
+        DataError: shapes differ, a value is not finite, or a probability or `bounded` label is
+            outside [0, 1].
     """
     y, s = np.asarray(label, np.float64), np.asarray(score, np.float64)
     if y.ndim != 1 or y.shape != s.shape:
@@ -78,15 +74,8 @@ def ratio(numerator: float, denominator: float) -> float:
 class _Ranked:
     """Labels and scores in score order, and how to bring row weights into it."""
 
-    def __init__(
-        self,
-        label: Values,
-        score: Values,
-        descending: bool,
-        probability: bool = False,
-        bounded: bool = True,
-    ) -> None:
-        y, s = checked(label, score, probability, bounded)
+    def __init__(self, label: Values, score: Values, *, descending: bool, **ranges: bool) -> None:
+        y, s = checked(label, score, **ranges)
         self.order = np.argsort(-s if descending else s, kind="stable")
         self.label, self.score = y[self.order], s[self.order]
 

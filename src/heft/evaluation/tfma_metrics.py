@@ -12,18 +12,16 @@ intervals take the rows of one page for independent. Against a baseline model th
 groups left out are the same, so that the difference has a paired interval.
 """
 
-import math
+from functools import partial
 from typing import Any, TypeAlias
 
-import numpy as np
-from scipy import stats
-from tensorflow_model_analysis.api import types
 from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
 from heft.evaluation.grouped import gauc, ndcg_at_k
 from heft.evaluation.metrics import Auc, AucPr, Calibration, Ece, FloatArray, LogLoss, Metric
-from heft.evaluation.tfma_rows import GROUPS, MAX_ROWS, ROWS_KEY, SliceRows, row_computation
+from heft.evaluation.tfma_intervals import Jackknife, PutBound, PutInterval, replicates_key
+from heft.evaluation.tfma_rows import MAX_ROWS, ROWS_KEY, SliceRows, row_computation
 
 __all__ = [
     "HeftAuc", "HeftAucPr", "HeftBound", "HeftCalibration", "HeftEce", "HeftExampleCount",
@@ -32,9 +30,6 @@ __all__ = [
 
 Key: TypeAlias = metric_types.MetricKey
 Values = dict[Key, Any]
-
-# With fewer groups that hold rows a jackknife says nothing.
-_FEWEST_GROUPS = 10
 
 
 class _Estimated(metric_types.Metric):
@@ -71,15 +66,16 @@ class _Estimated(metric_types.Metric):
         config = eval_config or config_pb2.EvalConfig()
         keys = _keys(name, model_names, output_names)
         computations: list[Any] = [row_computation(config, max_rows)]
+        build = partial(self.build, **options)
         for key in keys:
-            jackknife = _Jackknife(key, type(self), options)
+            jackknife = Jackknife(key, build, self.by_user)
             computations += [
                 metric_types.DerivedMetricComputation([replicates_key(key)], jackknife.replicates),
                 metric_types.DerivedMetricComputation([key], jackknife.point),
             ]
         baseline = next((spec.name for spec in config.model_specs if spec.is_baseline), None)
         computations += [
-            metric_types.CIDerivedMetricComputation([key], _Interval(key, baseline).result)
+            metric_types.CIDerivedMetricComputation([key], PutInterval(key, baseline).result)
             for key in keys
         ]
         return computations
@@ -198,7 +194,7 @@ class HeftBound(metric_types.Metric):
         computations = whose.computations(eval_config, None, model_names, output_names)
         computations += [
             metric_types.DerivedMetricComputation(
-                [key], _Bound(key, of, side == "most", confidence).result
+                [key], PutBound(key, of, side == "most", confidence).result
             )
             for key in _keys(name, model_names, output_names)
         ]
@@ -236,88 +232,6 @@ class HeftExampleCount(metric_types.Metric):
         config = eval_config or config_pb2.EvalConfig()
         counted = metric_types.DerivedMetricComputation(keys + used, counts)
         return [row_computation(config, max_rows), counted]
-
-
-def replicates_key(key: Key) -> Key:
-    """Under which a metric has its value and that without each group, (1 + GROUPS,)."""
-    return key._replace(name=f"_{key.name}_replicates")
-
-
-def jackknife_interval(replicates: FloatArray) -> types.ValueWithTDistribution | None:
-    """A value with its standard error; None where there is none.
-
-    Args:
-        replicates: (1 + GROUPS,) the value, and that without each group.
-    """
-    point, without = float(replicates[0]), replicates[1:]
-    if not np.isfinite(replicates).all():
-        return None
-    spread = float(np.sum((without - without.mean()) ** 2))
-    error = math.sqrt((GROUPS - 1) / GROUPS * spread)
-    return types.ValueWithTDistribution(point, error, GROUPS - 1, point)
-
-
-class _Jackknife:
-    """Value and replicates of one key."""
-
-    def __init__(self, key: Key, metric: type[_Estimated], options: dict[str, Any]) -> None:
-        self._key, self._metric, self._options = key, metric, options
-
-    def replicates(self, values: Values) -> Values:
-        rows: SliceRows = values[ROWS_KEY]
-        return {replicates_key(self._key): self._computed(rows)}
-
-    def point(self, values: Values) -> Values:
-        return {self._key: float(values[replicates_key(self._key)][0])}
-
-    def _computed(self, rows: SliceRows) -> FloatArray:
-        kept = rows.known_users if self._metric.by_user else np.ones(len(rows.packed), bool)
-        ids = (rows.user if self._metric.by_user else rows.request)[kept]
-        found = np.full(1 + GROUPS, np.nan)
-        if not ids.size:
-            return found
-        metric = self._metric.build(
-            rows.label(self._key.output_name)[kept],
-            rows.prediction(self._key.model_name, self._key.output_name)[kept],
-            ids,
-            **self._options,
-        )
-        found[0] = metric.value(np.ones(ids.size))
-        group = (ids % np.uint64(GROUPS)).astype(np.int64)
-        if np.count_nonzero(np.bincount(group, minlength=GROUPS)) >= _FEWEST_GROUPS:
-            for left_out in range(GROUPS):
-                found[1 + left_out] = metric.value((group != left_out).astype(np.float64))
-        return found
-
-
-class _Interval:
-    """Puts the interval beside a value, and beside its difference from the baseline's."""
-
-    def __init__(self, key: Key, baseline: str | None) -> None:
-        self._key, self._baseline = key, baseline
-
-    def result(self, values: Values) -> Values:
-        own = values[replicates_key(self._key)]
-        found = {self._key: jackknife_interval(own)}
-        difference = self._key.make_diff_key()
-        if self._baseline is not None and difference in values:
-            other = self._key.make_baseline_key(self._baseline)
-            found[difference] = jackknife_interval(own - values[replicates_key(other)])
-        return {key: value for key, value in found.items() if value is not None}
-
-
-class _Bound:
-    """One end of a one-sided interval."""
-
-    def __init__(self, key: Key, of: str, most: bool, confidence: float) -> None:
-        self._key, self._of = key, key._replace(name=of)
-        self._steps = stats.t.ppf(confidence, GROUPS - 1) * (1 if most else -1)
-
-    def result(self, values: Values) -> Values:
-        found = jackknife_interval(values[replicates_key(self._of)])
-        if found is None:
-            return {self._key: math.copysign(math.inf, self._steps)}
-        return {self._key: found.sample_mean + self._steps * found.sample_standard_deviation}
 
 
 def _keys(name: str, models: list[str] | None, outputs: list[str] | None) -> list[Key]:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from heft.evaluation.results import MetricResult, Outcome, Verdict, ViewResult
-from heft.evaluation.views import REWEIGHTED, EvaluationSettings
+from heft.evaluation.settings import EvaluationSettings
+from heft.evaluation.views import REWEIGHTED
 from heft.features import CTCVR, CTR, GRADED, NATURAL, SHUFFLED
 
 __all__ = ["Outcome", "Verdict", "judge"]

@@ -167,21 +167,21 @@ def _figure(view: str, one: MetricResult, other: MetricResult, same_rows: bool) 
 
 
 def _made(one: Facts, other: Facts) -> Iterator[Made]:
-    lines = (one.lineage, other.lineage)
-    pairs: list[tuple[str, Any, Any]] = [
-        (name.replace("_", " "), *(getattr(line, name, None) for line in lines)) for name in _MADE
+    runs = (one, other)
+    lines = [run.lineage for run in runs]
+    pairs: list[tuple[str, list[Any]]] = [
+        (name.replace("_", " "), [getattr(line, name, None) for line in lines]) for name in _MADE
     ]
     versions = [line.versions if line else {} for line in lines]
     for package in dict.fromkeys((*versions[0], *versions[1])):
-        pairs.append((package, versions[0].get(package), versions[1].get(package)))
-    rows = [run.rows.written if run.rows else None for run in (one, other)]
-    pairs.append(("rows written", *(None if r is None else count(r) for r in rows)))
+        pairs.append((package, [known.get(package) for known in versions]))
+    pairs.append(("rows written", [count(run.rows.written if run.rows else None) for run in runs]))
     for task in dict.fromkeys((*(one.ess or {}), *(other.ess or {}))):
-        own = [(run.ess or {}).get(task) for run in (one, other)]
-        pairs.append((f"effective sample size, {task}", *(count(value) for value in own)))
-    took = [sum(run.seconds.values()) if run.seconds else None for run in (one, other)]
-    pairs.append(("time", *(duration(seconds) for seconds in took)))
-    for name, first, second in pairs:
+        sizes = [count((run.ess or {}).get(task)) for run in runs]
+        pairs.append((f"effective sample size, {task}", sizes))
+    took = [duration(sum(run.seconds.values()) if run.seconds else None) for run in runs]
+    pairs.append(("time", took))
+    for name, (first, second) in pairs:
         if first != second:
             yield Made(name=name, first=_shown(first), second=_shown(second))
 

@@ -31,11 +31,12 @@ def markdown(facts: Mapping[str, Any] | Facts) -> str:
     run = facts if isinstance(facts, Facts) else parse_facts(facts)
     lines = [f"## {headline(run)}: {markdown_text(run.name)}", ""]
     lines += [f"- {markdown_text(reason, 1_000)}" for reason in why(run)]
+    baseline = run.comparison.baseline if run.comparison else None
     for name, view in (run.comparison.views if run.comparison else {}).items():
         groups = {"query": "queries", "request": "requests"}.get(view.group_by, view.group_by)
         size = f"{count(view.rows)} rows, {count(view.groups)} {groups}"
         lines += ["", f"**{VIEW_TEXT[name][0]}** ({size})", ""]
-        lines += _table(view.metrics, view.confidence, run.comparison.baseline)
+        lines += _table(view.metrics, view.confidence, baseline)
         lines += _fairness(view.fairness)
     lines += ["", _rows(run), "", f"Took {duration(sum(run.seconds.values()) or None)}."]
     return "\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ from tensorflow_model_analysis.proto import config_pb2
 from heft import features as f
 from heft.evaluation import ece
 from heft.evaluation.metrics import reliability
-from heft.evaluation.tfma_metrics import jackknife_interval
+from heft.evaluation.tfma_intervals import jackknife_interval
 from heft.evaluation.tfma_rows import GROUPS, ROWS_KEY, row_computation
 from pipeline.config import Thresholds
 from pipeline.evaluation import eval_config
