@@ -4,7 +4,7 @@ import gzip
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -121,7 +121,7 @@ class ReadLog(beam.DoFn):
 class MergeCatalogue(beam.DoFn):
     """All items as one table, the first row of each id; b"" if there is no catalogue."""
 
-    def process(self, parts: list[tuple[int, bytes]]) -> Iterator[Any]:
+    def process(self, once: bytes, parts: Sequence[tuple[int, bytes]]) -> Iterator[Any]:
         """Yields the packed table, and the counts under `FACTS`."""
         if not parts:
             yield b""

@@ -149,6 +149,8 @@ def test_pseudonyms_are_hmac_sha_256(values: list[str | None], key: bytes) -> No
         ("4111 1111 1111 1111", "<card>"),
         ("visa 5500-0000-0000-0004 ok", "visa <card> ok"),
         ("378282246310005", "<card>"),
+        ("sheets 3 4111 1111 1111 1111", "sheets 3 <card>"),
+        ("3 4111-1111-1111-1111 90 5500000000000004", "3 <card> 90 <card>"),
         ("+1 (555) 123-4567", "<phone>"),
         ("call 0171/1234567 today", "call <phone> today"),
         ("(030) 555 0144", "<phone>"),
