@@ -14,7 +14,9 @@ from heft.evaluation.settings import EvaluationSettings
 from heft.evaluation.views import REWEIGHTED
 from heft.features import CTCVR, CTR, GRADED, NATURAL, SHUFFLED
 
-__all__ = ["Outcome", "Verdict", "judge"]
+__all__ = ["SUSPICIOUS", "Outcome", "Verdict", "judge"]
+
+SUSPICIOUS = "Suspicious"  # how the objection begins
 
 # Shuffled pages are compared page by page: short pages have only top positions, and so
 # more clicks on anything they show, which a model must not be praised for knowing.
@@ -206,7 +208,7 @@ def _suspicious(views: Mapping[str, ViewResult], settings: EvaluationSettings) -
             auc = metric.weighted if metric else None
             if auc is not None and auc >= settings.suspicious_auc:
                 yield (
-                    f"Suspicious: {_VIEW_TEXT[name]} the {_METRIC_TEXT[f'{head}_auc']} is "
+                    f"{SUSPICIOUS}: {_VIEW_TEXT[name]} the {_METRIC_TEXT[f'{head}_auc']} is "
                     f"{auc:.4f}, and people are not that predictable. Look for a feature that is "
                     f"known only after the click (suspicious_auc={settings.suspicious_auc})."
                 )

@@ -6,13 +6,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tensorflow_model_analysis.api import model_eval_lib
-
 from heft.evaluation.judging import VERDICT_FILE
+from heft.evaluation.verdict import SUSPICIOUS
 from heft.explain import Word, explain_pairs
+from heft.features import CTR
 from heft.importance.estimate import SUMMARY_FILE
 from heft.model.run import HISTORY_FILE, SELECTION_FILE
 from heft.report.page import render
+from heft.report.thresholds import failed_thresholds
 from heft.selection.map import TitleMap
 from heft.selection.ranking import EMBEDDING, FeatureRanking
 from heft.selection.shap_summary import ShapSummary
@@ -147,6 +148,14 @@ def _word(word: Word) -> dict[str, Any]:
     return {"text": word.text} | {name: round(value, 5) for name, value in figures.items()}
 
 
+def _most_telling(ranking: str) -> str:
+    """Where to look for a label among the features: it tells the most of clicks."""
+    feature = FeatureRanking.load(ranking).features[0]
+    found = feature.measures[CTR]["correlation"]
+    correlation = "" if found is None else f", with a correlation of {found:.3f}"
+    return f"Of single features {feature.name} tells the most of clicks{correlation}."
+
+
 def _ranking(places: Sources) -> dict[str, Any]:
     """All that the model may see, and of the dimensions of the embeddings the best."""
     ranking = FeatureRanking.load(places.ranking)
@@ -182,35 +191,10 @@ def _reasons(sources: Sources, comparison: dict[str, Any]) -> list[str]:
     """Why the model is not blessed, one sentence per gate that said no."""
     reasons = []
     if not sources.evaluator_blessed:
-        reasons += _failed_thresholds(sources.evaluation)
+        reasons += failed_thresholds(sources.evaluation)
     reasons += comparison["verdict"]["objections"]
+    if any(line.startswith(SUSPICIOUS) for line in comparison["verdict"]["objections"]):
+        reasons.append(_most_telling(sources.ranking))
     if not sources.serving_blessed:
         reasons.append(f"Serving check failed: {sources.serving_reason or 'no reason given'}")
     return reasons
-
-
-def _failed_thresholds(evaluation: str) -> list[str]:
-    """The metrics below their thresholds, with value and bound, as TFMA recorded them."""
-    result = model_eval_lib.load_validation_result(evaluation)
-    if result.missing_thresholds:
-        return ["The Evaluator had no thresholds to judge by: set thresholds in the config."]
-    failures = [
-        f"Evaluator: {failure.metric_key.output_name or 'model'} {failure.metric_key.name} on "
-        f"{_slice(by_slice.slice_key)}: {_value(failure)}; {_bounds(failure.metric_threshold)}"
-        for by_slice in result.metric_validations_per_slice
-        for failure in by_slice.failures
-    ]
-    return failures or ["The Evaluator did not bless the model."]
-
-
-def _slice(key: Any) -> str:
-    parts = [f"{part.column}={part.bytes_value.decode()}" for part in key.single_slice_keys]
-    return ", ".join(parts) or "all impressions"
-
-
-def _value(failure: Any) -> str:
-    return failure.message or f"{failure.metric_value.double_value.value:.4g}"
-
-
-def _bounds(threshold: Any) -> str:
-    return "expected " + " ".join(str(threshold).split())

@@ -3,6 +3,7 @@
 The Evaluator's part is TFMA's own pipeline and validator on predictions, the judge's `compare`.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from heft.evaluation import (
 from heft.evaluation.comparison import LAST_BLESSED
 from heft.evaluation.judging import ClickLine
 from heft.evaluation.views import REWEIGHTED
+from heft.report.thresholds import failed_thresholds
 from pipeline.config import Thresholds
 from pipeline.evaluation import eval_config
 from tests.unit.evaluation.tfma_runs import evaluated, rows
@@ -75,6 +77,12 @@ def test_a_model_that_fails_one_slice(tmp_path: Path) -> None:
     mean = _logit(ctr).mean()
     columns["candidate_ctr"] = np.where(tv, _sigmoid(2 * mean - _logit(ctr)), ctr).astype("f4")
     assert _refusals(columns, tmp_path) == {("tv", "auc_at_most")}
+    [reason] = failed_thresholds(str(tmp_path / "evaluation"))
+    said = re.fullmatch(
+        r"Evaluator: Click AUC on device=tv is surely at most (0\.\d{4}); expected at least 0\.5\.",
+        reason,
+    )
+    assert said and float(said[1]) < 0.5
 
 
 def test_a_small_unlucky_slice_holds_nothing_back(tmp_path: Path) -> None:
@@ -91,6 +99,13 @@ def test_a_model_that_promises_too_much(tmp_path: Path) -> None:
     columns = rows()
     columns["candidate_ctr"] = np.clip(1.5 * columns["candidate_ctr"], 0, 1).astype("f4")
     assert ("", "calibration") in _refusals(columns, tmp_path)
+    reasons = failed_thresholds(str(tmp_path / "evaluation"))
+    assert any(
+        re.fullmatch(
+            r"Evaluator: Click calibration on all impressions is .*0\.8 to 1\.25\.", reason
+        )
+        for reason in reasons
+    )
 
 
 def test_a_model_that_is_right_on_average_and_too_sure(tmp_path: Path) -> None:
@@ -110,6 +125,12 @@ def test_a_model_that_is_worse_than_the_last_blessed(tmp_path: Path) -> None:
     }
     later = _refusals(worse, tmp_path / "later", baseline=True)
     assert later - _refusals(worse, tmp_path / "first") == {("", "auc")}
+    reasons = failed_thresholds(str(tmp_path / "later" / "evaluation"))
+    assert any(
+        re.search(r"AUC on all impressions changed by −0\.\d+ against the last blessed", reason)
+        and reason.endswith("expected a loss of at most 0.01.")
+        for reason in reasons
+    )
 
 
 def _judged(
