@@ -92,8 +92,8 @@ def summarise_shap(
     model = HistGradientBoostingClassifier(
         max_iter=_TREES, max_leaf_nodes=_LEAVES, early_stopping=False, random_state=seed
     )
-    # Threads that wait for each other on busy cores take longer than one.
-    with threadpool_limits(2):
+    # It takes seconds; threads that wait for each other on busy cores take tenfold.
+    with threadpool_limits(1):
         model.fit(np.concatenate([values, values]), label, np.concatenate(masses))
     explainer = shap.TreeExplainer(model, feature_perturbation="tree_path_dependent")
     shown = values[:_EXPLAINED]
