@@ -105,6 +105,20 @@ class PipelineConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _dimensions_stay(self) -> Self:
+        """A share of the variance is another number of components tomorrow."""
+        if not (self.model.warm_start or self.model.base_model):
+            return self
+        for name in ("title_dimensions", "query_dimensions", "product_dimensions"):
+            if isinstance(kept := getattr(self.text, name), float):
+                raise ValueError(
+                    f"text.{name}={kept} with model.warm_start or model.base_model: its "
+                    "number of components changes with the log, and with it the inputs; expected a "
+                    "whole number"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _history_is_logged(self) -> Self:
         if self.model.history and not self.logs.history:
             raise ValueError(

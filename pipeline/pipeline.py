@@ -24,7 +24,7 @@ from pipeline.beam import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.digest import source_digest
 from pipeline.judging import judge_nodes
-from pipeline.nodes import fine_tuning, ranker, schema_node, transform_node
+from pipeline.nodes import fine_tuning, ranker, schema_node, transform_node, with_encoder
 from pipeline.places import Places
 from pipeline.resolvers import BlessedBefore, LatestBefore
 
@@ -193,7 +193,7 @@ def _weigh(
             examples=transform.outputs["transformed_examples"],
             settings=config.text.model_copy(update={"finetune": None}),
             previous=before.outputs["earlier"],
-            source_digest=_digest("text_embedder"),
+            source_digest=with_encoder("components.text_embedder.executor", config.text),
             encoder=encoder,
         )
     )
