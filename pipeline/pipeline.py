@@ -19,12 +19,11 @@ from components.report.component import ReportGen
 from components.serving_validator.component import ServingValidator
 from components.text_embedder.component import TextEmbedder
 from components.weighted_trainer.component import WeightedTrainer
-from components.weighting_judge.component import WeightingJudge
 from heft import features as f
 from pipeline.beam import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.digest import source_digest
-from pipeline.evaluation import eval_config
+from pipeline.judging import judge_nodes
 from pipeline.nodes import fine_tuning, ranker, schema_node, transform_node, with_encoder
 from pipeline.places import Places
 from pipeline.resolvers import BlessedBefore, LatestBefore
@@ -67,27 +66,11 @@ def create_pipeline(
         )
     )
     model = trainer.outputs["model"]
-    baseline = add(_blessed_before("latest_blessed_model", model))
-    evaluator = add(
-        tfx.components.Evaluator(
-            examples=examples,
-            model=model,
-            baseline_model=baseline.outputs["model"],
-            eval_config=eval_config(config.thresholds, config.slices),
-            example_splits=[f.NATURAL],
-        )
-    )
-    judge = add(
-        WeightingJudge(
-            examples,
-            model,
-            trainer.outputs["control_model"],
-            evaluator.outputs["blessing"],
-            config.evaluation,
-            config.slices,
-            _digest("weighting_judge"),
-        )
-    )
+    last = add(_blessed_before("latest_blessed_model", model)).outputs["model"]
+    judging = judge_nodes(config, examples, weigher.outputs["importance"], trainer, last)
+    for node in judging:
+        add(node)
+    _, evaluator, judge = judging
     serving = add(
         ServingValidator(
             model=model,
@@ -112,6 +95,8 @@ def create_pipeline(
     add(
         ReportGen(
             quarantine=street.logs.outputs["quarantine"],
+            examples=examples,
+            anomalies=_named(nodes, "AnomalyGate").outputs["anomalies"],
             embeddings=embedder.outputs["embeddings"],
             importance=weigher.outputs["importance"],
             ranking=ranking,
@@ -244,6 +229,10 @@ def _readings(
         _digest("pair_reader"),
     )
     return add(reader).outputs["readings"]
+
+
+def _named(nodes: list[BaseNode], name: str) -> BaseNode:
+    return next(node for node in nodes if node.id == name)
 
 
 def _adder(nodes: list[BaseNode]) -> Callable[[BaseNode], BaseNode]:

@@ -184,6 +184,7 @@ def finetune(
 
 for command in (
     cli_after.report,
+    cli_after.compare,
     cli_after.predict,
     cli_after.explain,
     cli_after.lineage,
