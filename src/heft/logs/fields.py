@@ -19,7 +19,8 @@ VALUE = "value"
 class Kind(StrEnum):
     """What a value must look like."""
 
-    ID = "id"  # text that may not be empty
+    ID = "id"  # text that may not be empty; a whole number has one form
+    WORDS = "words"  # text that may not be empty
     TEXT = "text"
     POSITION = "position"  # whole, from 1
     TIME = "time"
@@ -32,7 +33,8 @@ class Kind(StrEnum):
 
 
 # Kinds whose values may not be missing in a row.
-NEVER_MISSING = (Kind.ID, Kind.POSITION, Kind.TIME, Kind.GRADE)
+NEVER_MISSING = (Kind.ID, Kind.WORDS, Kind.POSITION, Kind.TIME, Kind.GRADE)
+TEXT_KINDS = (Kind.ID, Kind.WORDS, Kind.TEXT)
 LIST_KINDS = (Kind.VECTOR, Kind.TEXTS)
 NUMERIC_KINDS = (Kind.POSITION, Kind.NUMBER, Kind.PROPENSITY, Kind.GRADE)
 
@@ -83,7 +85,7 @@ _FIELDS: dict[str, tuple[Field, ...]] = {
         *_ITEM[1:],
     ),
     GRADES: (
-        Field(features.QUERY, Kind.ID),
+        Field(features.QUERY, Kind.WORDS),
         Field(features.ITEM_ID, Kind.ID),
         Field(features.GRADE, Kind.GRADE),
     ),

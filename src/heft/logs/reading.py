@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from heft.errors import DataError
 from heft.logs.canonical import canonical_columns
-from heft.logs.fields import LIST_KINDS, Field, Kind
+from heft.logs.fields import LIST_KINDS, TEXT_KINDS, Field, Kind
 from heft.logs.files import LogFile, open_bytes
 from heft.logs.guarding import OPEN, Guard
 from heft.logs.lines import (
@@ -171,11 +171,12 @@ def _read_json(
     names = own_names(settings, fields)
     wanted = sorted(set(names.values()))
     lists = list_types(settings, fields)
+    texts = {names[field.name] for field in fields if field.kind in TEXT_KINDS}
     types: dict[str, pa.DataType] | None = None
     first = 0
     for block in text_blocks(file, settings):
         if types is None:
-            types = json_types(block, wanted, lists)
+            types = json_types(block, wanted, lists, texts)
         parsed = parse_json(block, types, wanted, lists)
         yield _text_batch(block, parsed, names, fields, settings, first, guard)
         first += len(block)
