@@ -186,8 +186,10 @@ def _as_float(array: pa.Array, field: Field, faults: Faults) -> tuple[np.ndarray
 def _time(array: pa.Array, field: Field, unit: str, faults: Faults) -> pa.Array:
     if pa.types.is_timestamp(array.type):
         missing = _mask(array.is_null())
-        ms = array.cast(pa.timestamp("ms", array.type.tz), safe=False).cast(pa.int64())
-        values = ms.cast(pa.float64(), safe=False).fill_null(0).to_numpy(zero_copy_only=False)
+        # Not cast to ms, where large seconds would come round to good times again.
+        ticks = array.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+        many = {"s": 1, "ms": 1, "us": 1_000, "ns": 1_000_000}[array.type.unit]
+        values = (ticks // many).astype(float) * (1_000 if array.type.unit == "s" else 1)
     elif unit == "iso":
         values, missing = _iso_time(array, field, faults)
     else:
@@ -205,7 +207,10 @@ def _time(array: pa.Array, field: Field, unit: str, faults: Faults) -> pa.Array:
 def _iso_time(array: pa.Array, field: Field, faults: Faults) -> tuple[np.ndarray, np.ndarray]:
     text = pc.utf8_trim_whitespace(_as_string(array, field, faults))
     missing = _mask(pc.equal(text, "").fill_null(True))
-    zoned = _mask(pc.match_substring_regex(text, r"(Z|z|[+-]\d\d:?\d\d)$"))
+    # As databases write it: "2026-03-01 12:00:00,5+00", "… UTC".
+    text = pc.replace_substring_regex(pc.utf8_upper(text), r"\s*(UTC|GMT)$", "Z")
+    text = pc.replace_substring_regex(text, r"(\d),(\d)", r"\1.\2")
+    zoned = _mask(pc.match_substring_regex(text, r"\d[T ]\d.*(Z|[+-]\d\d(:?\d\d)?)$"))
     faults.mark(~missing & ~zoned, f"{field.name}: no time zone")
     usable = text.to_pandas().where(pd.Series(zoned))
     parsed = pd.to_datetime(usable, utc=True, format="ISO8601", errors="coerce")

@@ -7,7 +7,9 @@ from types import MappingProxyType
 
 from heft import features
 
-__all__ = ["GRADES", "IMPRESSIONS", "STREAMS", "Field", "Kind", "stream_fields"]
+__all__ = [
+    "CLICKS", "CONVERSIONS", "GRADES", "IMPRESSIONS", "STREAMS", "Field", "Kind", "stream_fields",
+]  # fmt: skip
 
 IMPRESSIONS, CLICKS, CONVERSIONS = "impressions", "clicks", "conversions"
 CATALOGUE, GRADES = "catalogue", "grades"

@@ -161,7 +161,9 @@ def _csv_line_by_line(
 
 
 def json_types(
-    block: Block, wanted: Sequence[str], lists: Mapping[str, pa.DataType],
+    block: Block,
+    wanted: Sequence[str],
+    lists: Mapping[str, pa.DataType],
     texts: Collection[str] = (),
 ) -> dict[str, pa.DataType]:
     """The Arrow type each wanted (dotted) column shows in the first records.
@@ -296,10 +298,9 @@ def _scalar(value: object, name: str, is_list: bool) -> bytes | None:
             return value.encode("utf-8", "surrogatepass")
     if isinstance(value, bool):
         return b"true" if value else b"false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value)).encode()
     if isinstance(value, int | float):
-        return repr(value).encode()
+        whole = isinstance(value, float) and value.is_integer()
+        return repr(int(value) if whole else value).encode()
     raise ValueError(f"{name} is a {type(value).__name__}")
 
 
