@@ -43,7 +43,11 @@ def test_the_summary_accounts_for_every_row(street: Street):
     for stream in streams.values():
         elsewhere = sum(stream["unattributed"].values())
         assert stream["read"] == (
-            stream["written"] + elsewhere + stream["duplicates"] + stream["quarantined"]
+            stream["written"]
+            + elsewhere
+            + stream["duplicates"]
+            + stream["conflicting"]
+            + stream["quarantined"]
         )
     logged = sum(rows for split, rows in summary["rows"]["splits"].items() if split != "graded")
     assert logged == streams["impressions"]["written"]

@@ -30,9 +30,24 @@ class StreamSettings(Settings):
     format: Literal["auto", "parquet", "jsonl", "csv"] = "auto"
     columns: dict[str, str] = Field(default_factory=dict)
     timestamp_unit: Literal["s", "ms", "us", "iso"] = "ms"
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    # Of CSV; left out, a tab in files named .tsv, and a comma in others.
+    delimiter: str | None = None
     # A CSV value may span lines. Off, a stray quote costs one line and no more.
     quoted_newlines: bool = False
+
+    @model_validator(mode="after")
+    def _delimiter_is_one(self) -> Self:
+        given = self.delimiter
+        if (
+            given is not None
+            and given != "\t"
+            and (len(given) != 1 or not given.isascii() or not given.isprintable() or given == '"')
+        ):
+            raise ValueError(
+                f"delimiter={given!r} cannot divide CSV: expected one character of ASCII such as "
+                "',', ';', '|' or a tab, and no quote or line break"
+            )
+        return self
 
     @model_validator(mode="after")
     def _path_names_its_span(self) -> Self:
@@ -77,6 +92,32 @@ def _as_span(value: Any) -> Any:
     return value
 
 
+def _as_end(value: Any) -> Any:
+    """A date or a time, as YAML or text has it, as ISO 8601 text."""
+    return value.isoformat() if isinstance(value, datetime.date) else value
+
+
+def _end(text: str) -> datetime.datetime:
+    """The time that `end` names; of a day, its last millisecond, UTC.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        if len(text) == len("2026-03-01"):
+            day = datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.UTC)
+            return day + datetime.timedelta(days=1, milliseconds=-1)
+        time = datetime.datetime.fromisoformat(text)
+        if time.tzinfo is not None:
+            return time
+    except ValueError:
+        pass
+    raise ValueError(
+        f"end={text!r} is no time: expected a day such as 2026-03-01, which counts to its last "
+        "moment in UTC, or a time with its zone such as 2026-03-01T12:00:00Z"
+    )
+
+
 def _stream(name: str) -> StreamSettings:
     return StreamSettings(path=f"{name}/span-{{SPAN}}/*")
 
@@ -95,6 +136,8 @@ class LogsSettings(Settings):
     conversions: StreamSettings | None = _stream("conversions")
     catalogue: StreamSettings | None = StreamSettings(path="catalogue/*")
     grades: StreamSettings | None = None
+    # Until when the log was seen: a day or a time. Left out, until its last event.
+    end: Annotated[str, BeforeValidator(_as_end)] | None = None
     # Columns of the impressions that say what happened, in place of a stream.
     label_column: str | None = None
     conversion_column: str | None = None
@@ -114,6 +157,8 @@ class LogsSettings(Settings):
     negative_rate: float = Field(default=1.0, gt=0, le=1)
     privacy: PrivacySettings = PrivacySettings()
     max_quarantine_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    # Share of the impressions whose id another page or item has as well.
+    max_conflict_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     # Shards of a split. Left out, as many as keep memory bounded, whatever the log's size.
     buckets: int | None = Field(default=None, ge=1, le=10_000)
 
@@ -152,6 +197,12 @@ class LogsSettings(Settings):
                     f"set `{stream}: null`, or leave {flag} out"
                 )
         return given
+
+    @model_validator(mode="after")
+    def _end_is_a_time(self) -> Self:
+        if self.end is not None:
+            _end(self.end)
+        return self
 
     @model_validator(mode="after")
     def _windows_need_spans(self) -> Self:
@@ -219,6 +270,11 @@ class LogsSettings(Settings):
         return stream_fields(
             stream, self.categorical, self.numeric, self.vectors, mapped, tuple(self.flags)
         )
+
+    @property
+    def end_ms(self) -> int | None:
+        """`end` in ms since the epoch, UTC; None if it was left out."""
+        return None if self.end is None else round(_end(self.end).timestamp() * 1_000)
 
     @property
     def flags(self) -> dict[str, str]:
