@@ -11,6 +11,7 @@ from heft.errors import ConfigError
 from heft.evaluation import EvaluationSettings
 from heft.evaluation.tagging import SliceSettings
 from heft.features import DERIVED_SLICES, HISTORY, Role, logged_columns
+from heft.gate.settings import GateSettings
 from heft.importance.settings import ImportanceSettings
 from heft.logs.settings import LogsSettings
 from heft.model.settings import ModelSettings
@@ -71,6 +72,7 @@ class PipelineConfig(Settings):
     simulate: SimulationSettings | None = None
     logs: LogsSettings
     schema_dir: str | None = None
+    gate: GateSettings = GateSettings()
     transform: TransformSettings = TransformSettings()
     text: TextSettings = TextSettings()
     importance: ImportanceSettings = ImportanceSettings()

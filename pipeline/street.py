@@ -123,6 +123,10 @@ def prepare(street: Street) -> Prepared:
     config = street.load(run_dir)
     _check_estimators(config)
     config.model.tracking.check()
+    if config.gate.serving is not None:
+        from heft.gate.served import serving_fingerprint  # TFDV, which takes its time to import
+
+        serving_fingerprint(config.gate.serving)
     config = with_base_model(config)
     schema_text = read_schema(config)
     _bring_logs(config, run_dir, street.console)
