@@ -15,6 +15,7 @@ from heft.logs.settings import LogsSettings
 from heft.model.settings import ModelSettings
 from heft.selection.settings import RankingSettings
 from heft.serving_check import ServingCheckSettings
+from heft.serving_settings import ServingSettings
 from heft.settings import Settings
 from heft.simulate.settings import SimulationSettings
 from heft.text.settings import TextSettings
@@ -72,6 +73,7 @@ class PipelineConfig(Settings):
     slices: tuple[str, ...] = ()
     thresholds: Thresholds = Thresholds()
     serving_check: ServingCheckSettings = ServingCheckSettings()
+    serving: ServingSettings = ServingSettings()
     beam: tuple[str, ...] = ()
 
     @model_validator(mode="after")
