@@ -120,9 +120,10 @@ class Client:
             return self._transport.predict(signature, completed(arrays, inputs), inputs)
         except InvalidRequest:
             # Another version may be served by now, which takes other columns.
-            now = self._inputs[signature] = self._transport.inputs(signature)
+            now = self._transport.inputs(signature)
             if now == inputs:
                 raise
+            self._inputs[signature] = now
         return self._transport.predict(signature, completed(arrays, now), now)
 
     def rank(

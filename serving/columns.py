@@ -68,7 +68,13 @@ def completed(
     """With what stands for columns that are left out, in as many rows.
 
     JSON has to name every column, and a server that batches wants all of one length.
+
+    Raises:
+        InvalidRequest: a column is none of the signature's, which a server may well overlook.
     """
+    unknown = sorted(set(columns) - set(inputs))
+    if inputs and unknown:
+        raise InvalidRequest(f"unknown columns {unknown}: expected some of {sorted(inputs)}")
     rows = max(len(array) for array in columns.values())
     left_out = {
         name: np.repeat(one.default, rows, axis=0)

@@ -130,7 +130,8 @@ def _from_rows(rows: list[Any], inputs: Inputs) -> dict[str, np.ndarray]:
 def _only_name(inputs: Inputs, what: str) -> str:
     if len(inputs) != 1:
         raise invalid_argument(
-            f"{what}, but expecting named values as the signature has {len(inputs)} inputs"
+            f"{what}, but expecting named values as multiple input tensors are required: "
+            f"{','.join(sorted(inputs))}"
         )
     return next(iter(inputs))
 

@@ -68,9 +68,15 @@ class ModelStore:
 
     def poll(self) -> None:
         """Loads what the policy wants and is not loaded, then drops what it does not want."""
-        wanted = self._wanted()
+        found = self._found()
+        wanted = self._wanted(found)
         for version in sorted(wanted - set(self._now.versions)):
             self._load(version)
+        # A server that was started anew serves the newest version that can be.
+        latest = self.config.model_version_policy.WhichOneof("policy_choice") in (None, "latest")
+        for version in sorted(found - wanted, reverse=True) if latest else ():
+            if not self._now.versions:
+                self._load(version)
         self._move_labels()
         # A version that cannot be loaded never takes the place of one that can.
         if wanted and not wanted & set(self._now.versions):
@@ -92,14 +98,14 @@ class ModelStore:
             if label not in now.labels:
                 raise invalid_argument(f"Unrecognized servable version label: {label}")
             version = now.labels[label]
-        served = now.versions
-        if version is None:
-            if not served:
-                raise not_found(f"Servable not found for request: Latest({self.name})")
-            return served[max(served)]
-        if version not in served:
-            raise not_found(f"Servable not found for request: Specific({self.name}, {version})")
-        return served[version]
+        if version is None and now.versions:
+            version = max(now.versions)
+        if version not in now.versions:
+            asked = (
+                f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
+            )
+            raise not_found(f"Servable not found for request: {asked}")
+        return now.versions[version]
 
     def states(
         self, version: int | None = None, label: str | None = None
@@ -129,13 +135,13 @@ class ModelStore:
         failed = [s for _, s in sorted(self._states.items()) if s.code is not grpc.StatusCode.OK]
         return failed[-1].message if failed else None
 
-    def _wanted(self) -> set[int]:
+    def _found(self) -> set[int]:
         base = Path(self.config.base_path)
-        found = (
-            {int(p.name) for p in base.iterdir() if p.name.isdecimal() and is_complete(p)}
-            if base.is_dir()
-            else set()
-        )
+        if not base.is_dir():
+            return set()
+        return {int(p.name) for p in base.iterdir() if p.name.isdecimal() and is_complete(p)}
+
+    def _wanted(self, found: set[int]) -> set[int]:
         policy = self.config.model_version_policy
         match policy.WhichOneof("policy_choice"):
             case "all":
@@ -168,11 +174,10 @@ class ModelStore:
         self._note(version, VersionState("AVAILABLE"))
 
     def _count_load(self, status: str, started: float) -> None:
-        labels = {"model_path": str(self.config.base_path), "status": status}
-        self._metrics.count(":tensorflow:cc:saved_model:load_attempt_count", labels)
-        micros = 1e6 * (time.perf_counter() - started)
-        labels = {"model_path": str(self.config.base_path)}
-        self._metrics.count(":tensorflow:cc:saved_model:load_latency", labels, micros)
+        where = {"model_path": str(self.config.base_path)}
+        name = ":tensorflow:cc:saved_model:load_"
+        self._metrics.count(f"{name}attempt_count", where | {"status": status})
+        self._metrics.count(f"{name}latency", where, 1e6 * (time.perf_counter() - started))
 
     def _move_labels(self) -> None:
         """A label moves once the version it moves to is served; till then it stays."""
@@ -239,8 +244,7 @@ class Registry:
         """Takes these models in place of those that were read, until what is read changes.
 
         Raises:
-            StatusError: INVALID_ARGUMENT, no model or one named twice; ABORTED, a model of
-                which no version can be served: then everything stays as it was.
+            StatusError: INVALID_ARGUMENT, none or one twice; ABORTED, one that cannot be served.
         """
         names = [config.name for config in configs]
         if not configs or len(set(names)) < len(names) or not all(names):

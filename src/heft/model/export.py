@@ -9,12 +9,14 @@ the click head, (batch,), and its gradients with respect to the vectors of query
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint
 
 from heft import features as f
 from heft.model.network import InputSizes
@@ -166,15 +168,13 @@ def export(served: ServedModel, transform_settings: TransformSettings, path: str
     archive = keras.export.ExportArchive()
     archive.track(served)
     columns = RawColumns.of(transform_settings, served.sizes)
-    # Of an argument's default the signature takes the tensors: columns that may be left out.
-    left_out = columns.defaults
 
     @tf.function(input_signature=[columns.specs])
-    def serve_columns(raw: Tensors = left_out) -> Tensors:
+    def serve_columns(raw: Tensors) -> Tensors:
         return served.predict(columns.aligned(raw))
 
     @tf.function(input_signature=[columns.specs])
-    def explain_columns(raw: Tensors = left_out) -> Tensors:
+    def explain_columns(raw: Tensors) -> Tensors:
         return served.gradients(columns.aligned(raw))
 
     needed = _parsed(served, columns)
@@ -191,8 +191,26 @@ def export(served: ServedModel, transform_settings: TransformSettings, path: str
     archive.add_endpoint("examples", serve_examples)
     archive.add_endpoint(EXPLAIN, explain_columns)
     archive.write_out(str(path), verbose=False)
+    _write_defaults(path, columns, ("serving_default", EXPLAIN))
     write_warm_up(path, columns, served.known)
     (Path(path) / EXPORTED_FILE).write_text(json.dumps({"exported": int(time.time())}))
+
+
+def _write_defaults(path: str | Path, columns: RawColumns, signatures: Sequence[str]) -> None:
+    """Says in the signatures what stands for a column that is left out.
+
+    Keras hands concrete functions to TensorFlow, which would else take it from the arguments'
+    defaults.
+    """
+    file = Path(path) / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    for name in signatures:
+        definition = model.meta_graphs[0].signature_def[name]
+        for column, default in columns.defaults.items():
+            if default is not None:
+                definition.defaults[column].CopyFrom(tf.make_tensor_proto(default))
+    file.write_bytes(model.SerializeToString(deterministic=True))
+    write_fingerprint(str(path))
 
 
 def _parsed(served: ServedModel, columns: RawColumns) -> dict[str, Any]:
