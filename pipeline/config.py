@@ -18,6 +18,7 @@ from heft.serving_check import ServingCheckSettings
 from heft.serving_settings import ServingSettings
 from heft.settings import Settings
 from heft.simulate.settings import SimulationSettings
+from heft.streaming.settings import StreamingSettings
 from heft.text.settings import TextSettings
 from heft.transform import TransformSettings
 from heft.tuning.settings import TuneSettings
@@ -74,6 +75,7 @@ class PipelineConfig(Settings):
     thresholds: Thresholds = Thresholds()
     serving_check: ServingCheckSettings = ServingCheckSettings()
     serving: ServingSettings = ServingSettings()
+    stream: StreamingSettings = StreamingSettings()
     beam: tuple[str, ...] = ()
 
     @model_validator(mode="after")

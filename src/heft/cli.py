@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from heft import cli_after
+from heft import cli_after, cli_serving
 from heft.cli_options import (
     RUNS,
     Config,
@@ -49,9 +49,11 @@ def main() -> None:
 
 @app.callback(invoke_without_command=True)
 def version(
+    context: typer.Context,
     show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Options of `heft` itself."""
+    context.obj = _data_dir()  # for the commands that are elsewhere
     if show:
         screen.print(importlib.metadata.version("heft"))
         raise typer.Exit
@@ -188,6 +190,8 @@ for command in (
     cli_after.explain,
     cli_after.lineage,
     cli_after.rollback,
+    cli_serving.score,
+    cli_serving.stream,
 ):
     app.command()(command)
 

@@ -26,6 +26,7 @@ from pipeline.evaluation import eval_config
 
 Predictions = dict[str, np.ndarray]
 OUTPUTS = (f.CTR, f.CVR, f.CTCVR)
+RAW = constants.ARROW_INPUT_COLUMN
 
 
 def artifact(folder: Path, node: str, output: str) -> Path:
@@ -64,8 +65,8 @@ class Trainer:
         raw = tf.io.parse_example(list(examples), self.made.transform.raw_feature_spec())
         columns = self.made.transform.transform_features_layer()(raw)
         sizes, table = self.made.sizes, self.made.table
-        inputs: dict[str, Any] = {name: columns[name] for name in sizes.categorical}
-        inputs["dense"] = tf.stack([columns[name] for name in sizes.dense], axis=1)
+        inputs: dict[str, Any] = {name: columns[name].numpy() for name in sizes.categorical}
+        inputs["dense"] = np.stack([columns[name].numpy() for name in sizes.dense], axis=1)
         for name, vectors, ids in (
             (f.QUERY, table.queries, f.QUERY_ID), (f.TITLE, table.titles, f.TITLE_ID),
         ):  # fmt: skip
@@ -100,18 +101,17 @@ def tfma_predictions(
 ) -> Predictions:
     """What TFMA's extractors have the model predict, under the config of the Evaluator."""
     settings = eval_config(config.thresholds, ())
-    del settings.model_specs[1:]
+    del settings.model_specs[1:], settings.metrics_specs[:]  # no baseline, nothing to compare
     shared = model_eval_lib.default_eval_shared_model(
         eval_saved_model_path=str(model), eval_config=settings, model_name="candidate"
     )
     extractors = model_eval_lib.default_extractors(eval_shared_model=shared, eval_config=settings)
     source = tf_example_record.TFExampleBeamRecord(
-        telemetry_descriptors=["skew"], physical_format="inmem", raw_record_column_name="raw",
+        telemetry_descriptors=["skew"], physical_format="inmem", raw_record_column_name=RAW,
     )  # fmt: skip
 
     def rows(extracts: dict[str, Any]) -> list[str]:
-        batch = extracts[constants.ARROW_RECORD_BATCH_KEY]
-        raw = [value[0] for value in batch.column(batch.schema.get_field_index("raw")).to_pylist()]
+        raw = extracts[constants.INPUT_KEY]
         predictions = extracts[constants.PREDICTIONS_KEY]
         predictions = predictions.get("candidate", predictions)
         return [
