@@ -97,12 +97,25 @@ def test_the_pushed_model_answers_as_heft_predict_does(street: Street, tmp_path:
             "query": ["wireless headphones"] * 3, "title": titles, "category": [""] * 3,
             "brand": [""] * 3, "device": [""] * 3, "price": [0.0] * 3,
         }  # fmt: skip
-        answers = Client(f"http://127.0.0.1:{rest}").predict(columns)
+        with Client(f"http://127.0.0.1:{rest}") as client:
+            answers = client.predict(columns)
+            brief = client.predict({"query": ["wireless headphones"], "title": titles})
+        ranked = heft(
+            "predict", street.folder, "--query", "wireless headphones", *arguments, "--column",
+            "price=40", "--by", "value", "--server", f"http://127.0.0.1:{rest}",
+        )  # fmt: skip
     finally:
         server.communicate(timeout=30)
     assert answers["ctr"] == pytest.approx([said[t] for t in titles], abs=1e-4)
     assert answers["ctcvr"] == pytest.approx(answers["ctr"] * answers["cvr"], rel=1e-4)
     assert said[titles[0]] > said[titles[1]]
+    for name, values in brief.items():
+        assert values == pytest.approx(answers[name], abs=1e-6)
+    # By a ranking of the config, the best first.
+    scores = [float(row.split("│")[-2]) for row in ranked.splitlines() if row.count("│") == 6]
+    assert scores == sorted(scores, reverse=True) and len(scores) == 3
+    shown = next(row.split("│") for row in ranked.splitlines() if titles[0] in row)
+    assert float(shown[-2]) == pytest.approx(60 * float(shown[-3]), rel=0.05)
 
 
 def test_a_server_and_tfma_answer_for_1000_logged_rows_what_the_trainer_predicts(

@@ -26,6 +26,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from benchmarks.serving.fuzz import hostile_bodies
 from serving import local_server
 from serving.client import Client
 from serving.errors import InvalidRequest, ModelNotFound, ServerUnavailable
@@ -33,7 +34,6 @@ from serving.local.batching import BatchingParameters, MicroBatcher
 from serving.local.status import StatusError
 from serving.local.text_configs import read_metrics_path
 from tests.unit.serving.contract import ONE, ROW, models_config
-from tests.unit.serving.fuzz import hostile_bodies
 from tests.unit.serving.schemas import metrics_that_are_read
 from tests.unit.serving.server import Server, wait_until
 
