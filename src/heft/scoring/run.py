@@ -79,8 +79,19 @@ def _files(pattern: str) -> list[LogFile]:
 
 
 def _group(files: list[LogFile], settings: ScoreSettings) -> str:
-    """What candidates are ranked within: what all files have."""
+    """What candidates are ranked within: what all files have.
+
+    Raises:
+        DataError: a file has no query, or lacks what the ranking alone reads.
+    """
     found = [columns_of(file, settings) for file in files]
+    needed = {one.name for one in settings.fields if one.required} - {GROUPS[-1]}
+    for file, columns in zip(files, found, strict=True):
+        if needed - columns:
+            raise DataError(
+                f"--by {settings.by.text}: {sorted(needed - columns)} is not in {file.name}, "
+                f"which has {sorted(columns)}: name it by --column, or order by something else"
+            )
     for name in GROUPS:
         if all(name in columns for columns in found):
             return name
