@@ -17,8 +17,10 @@ from heft.logs.settings import LogsSettings
 from heft.model.settings import ModelSettings
 from heft.selection.settings import RankingSettings
 from heft.serving_check import ServingCheckSettings
+from heft.serving_settings import ServingSettings
 from heft.settings import Settings
 from heft.simulate.settings import SimulationSettings
+from heft.streaming.settings import StreamingSettings
 from heft.text.settings import TextSettings
 from heft.transform import TransformSettings
 from heft.tuning.settings import TuneSettings
@@ -84,6 +86,8 @@ class PipelineConfig(Settings):
     slice_bands: SliceSettings = SliceSettings()
     thresholds: Thresholds = Thresholds()
     serving_check: ServingCheckSettings = ServingCheckSettings()
+    serving: ServingSettings = ServingSettings()
+    stream: StreamingSettings = StreamingSettings()
     beam: tuple[str, ...] = ()
 
     @model_validator(mode="after")

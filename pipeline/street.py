@@ -21,6 +21,8 @@ from heft.errors import ConfigError, HeftError
 from heft.importance import names
 from heft.logs import LogsSettings, Preflight, input_fingerprint, preflight
 from heft.report.files import write_run
+from heft.serving_settings import RANKINGS_FILE
+from heft.versions import REFUSED_FILE
 from pipeline.base_model import with_base_model
 from pipeline.config import PipelineConfig, load
 from pipeline.digest import source_digest
@@ -91,7 +93,10 @@ class Prepared:
 
     def places(self) -> Places:
         """The folders of the run, which is made."""
-        self.run_dir.mkdir(parents=True, exist_ok=True)
+        serving = self.run_dir / "serving"
+        serving.mkdir(parents=True, exist_ok=True)
+        # For those who ask the model by a ranking's name.
+        (serving / RANKINGS_FILE).write_text(json.dumps(self.config.serving.rankings, indent=1))
         return _places(self.run_dir, stage_schema(self.schema, self.run_dir))
 
 
@@ -208,6 +213,9 @@ def _finish(run_dir: Path, progress: Progress, console: Console) -> dict[str, An
     }
     summary = write_run(facts, run_dir)
     print_summary(console, facts, summary)
+    refused = Path(progress.outputs["Pusher"]["pushed_model"]) / REFUSED_FILE
+    if refused.is_file():
+        console.print(f"not pushed: {refused.read_text()}", soft_wrap=True, markup=False)
     return summary
 
 
