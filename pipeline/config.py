@@ -2,29 +2,32 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, get_args, get_origin
+from typing import Any, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from heft.errors import ConfigError
 from heft.evaluation import EvaluationSettings
-from heft.features import HISTORY, Role, logged_columns
+from heft.evaluation.tagging import SliceSettings
+from heft.features import DERIVED_SLICES, HISTORY, Role, logged_columns
 from heft.gate.settings import GateSettings
 from heft.importance.settings import ImportanceSettings
 from heft.logs.settings import LogsSettings
 from heft.model.settings import ModelSettings
 from heft.selection.settings import RankingSettings
 from heft.serving_check import ServingCheckSettings
+from heft.serving_settings import ServingSettings
 from heft.settings import Settings
 from heft.simulate.settings import SimulationSettings
+from heft.streaming.settings import StreamingSettings
 from heft.text.settings import TextSettings
 from heft.transform import TransformSettings
 from heft.tuning.settings import TuneSettings
+from pipeline.config_faults import explain
 
 __all__ = ["PipelineConfig", "Thresholds", "load"]
 
-_NOT_SET = object()
 _SEEDED = ("simulate", "importance", "ranking", "model", "tune")
 _LISTED_UNDER = {Role.CATEGORICAL: "categorical", Role.NUMERIC: "numeric", Role.VECTOR: "vectors"}
 
@@ -35,18 +38,26 @@ class Thresholds(Settings):
     Attributes:
         minimum_ctr_auc: of clicks on all natural impressions.
         calibration: (lowest, highest) ratio of predicted to observed clicks.
+        maximum_ctr_ece: mean gap of predicted and observed clicks over bins of predictions.
         maximum_auc_loss: against the last blessed model.
+        minimum_slice_auc: of clicks in each slice, by the upper end of its interval.
+        slice_calibration: as `calibration` in each slice, by the end of its interval that is
+            nearer to it.
     """
 
     minimum_ctr_auc: float = Field(0.55, ge=0, le=1)
     calibration: tuple[float, float] = (0.5, 2.0)
+    maximum_ctr_ece: float = Field(0.1, ge=0, le=1)
     maximum_auc_loss: float = Field(0.01, ge=0, le=1)
+    minimum_slice_auc: float = Field(0.5, ge=0, le=1)
+    slice_calibration: tuple[float, float] = (0.33, 3.0)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        low, high = self.calibration
-        if not low < high:
-            raise ValueError(f"calibration: [{low}, {high}] lets no model pass: lower first")
+        for name in ("calibration", "slice_calibration"):
+            low, high = getattr(self, name)
+            if not low < high:
+                raise ValueError(f"{name}: [{low}, {high}] lets no model pass: lower first")
         return self
 
 
@@ -72,8 +83,11 @@ class PipelineConfig(Settings):
     tune: TuneSettings = TuneSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     slices: tuple[str, ...] = ()
+    slice_bands: SliceSettings = SliceSettings()
     thresholds: Thresholds = Thresholds()
     serving_check: ServingCheckSettings = ServingCheckSettings()
+    serving: ServingSettings = ServingSettings()
+    stream: StreamingSettings = StreamingSettings()
     beam: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -84,7 +98,8 @@ class PipelineConfig(Settings):
             (Role.CATEGORICAL, self.transform.categorical),
             (Role.NUMERIC, self.transform.numeric),
             (Role.VECTOR, self.transform.vectors),
-            (Role.CATEGORICAL, self.slices),
+            (Role.CATEGORICAL, _logged(self.slices)),
+            (Role.CATEGORICAL, _logged(self.evaluation.fairness.columns)),
         ):
             known = sorted(column.name for column in logged if column.role is role)
             unknown = sorted(set(named) - set(known))
@@ -92,6 +107,20 @@ class PipelineConfig(Settings):
                 raise ValueError(
                     f"{role} columns {unknown} are used and not read: expected some of {known}; "
                     f"list further ones under logs.{_LISTED_UNDER[role]}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _dimensions_stay(self) -> Self:
+        """A share of the variance is another number of components tomorrow."""
+        if not (self.model.warm_start or self.model.base_model):
+            return self
+        for name in ("title_dimensions", "query_dimensions", "product_dimensions"):
+            if isinstance(kept := getattr(self.text, name), float):
+                raise ValueError(
+                    f"text.{name}={kept} with model.warm_start or model.base_model: its "
+                    "number of components changes with the log, and with it the inputs; expected a "
+                    "whole number"
                 )
         return self
 
@@ -142,10 +171,21 @@ class PipelineConfig(Settings):
         return self
 
     @property
+    def all_slices(self) -> tuple[str, ...]:
+        """The columns to report by: the configured ones, and those that follow from training."""
+        named = (*self.slices, *self.evaluation.fairness.columns, *DERIVED_SLICES)
+        return tuple(dict.fromkeys(named))
+
+    @property
     def widths(self) -> dict[str, int]:
         """How many values a row has of each column that is a list."""
         history = {HISTORY: self.logs.history} if self.logs.history else {}
         return {name: self.logs.vectors[name] for name in self.transform.vectors} | history
+
+
+def _logged(slices: Sequence[str]) -> tuple[str, ...]:
+    """Without those that follow from training and are in no log."""
+    return tuple(name for name in slices if name not in DERIVED_SLICES)
 
 
 def load(
@@ -186,7 +226,7 @@ def load(
     try:
         return PipelineConfig.model_validate(raw).with_corrections()
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error, laid)}") from error
+        raise ConfigError(f"{path}: {explain(error, laid, PipelineConfig)}") from error
 
 
 def _laid_over(raw: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
@@ -228,47 +268,3 @@ def _fill(value: Any, places: dict[str, str]) -> Any:
         for mark, place in places.items():
             value = value.replace(mark, place)
     return value
-
-
-def _explain(error: ValidationError, overlays: dict[str, Any]) -> str:
-    """One line per fault: the key, what is wrong, what was received, what is known."""
-    lines = []
-    for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            lines.append(f"unknown key {key!r}{_known(fault['loc'])}")
-        elif fault["type"] == "missing":
-            lines.append(f"missing key {key!r}")
-        elif not key or isinstance(fault["input"], dict):
-            said = fault["msg"].removeprefix("Value error, ")
-            lines.append(": ".join(part for part in (key, said) if part))
-        else:
-            lines.append(f"{key}={fault['input']!r}: {fault['msg'].removeprefix('Value error, ')}")
-        lines[-1] += _origin(fault["loc"], overlays)
-    return "; ".join(lines)
-
-
-def _origin(location: tuple[int | str, ...], overlays: dict[str, Any]) -> str:
-    """The overlay that set what is wrong, if one did."""
-    for name, overlay in reversed(overlays.items()):
-        node: Any = overlay
-        for part in location:
-            node = node.get(part, _NOT_SET) if isinstance(node, dict) else _NOT_SET
-        if location and node is not _NOT_SET:
-            return f" (in {name})"
-    return ""
-
-
-def _known(location: tuple[int | str, ...]) -> str:
-    model: Any = PipelineConfig
-    parts = iter(location[:-1])
-    for part in parts:
-        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        if field is None:
-            return ""
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        if named := next((c for c in candidates if get_origin(c) is dict), None):
-            next(parts, None)  # a name of the user's own
-            candidates = list(get_args(named))
-        model = next((c for c in candidates if hasattr(c, "model_fields")), None)
-    return f": expected one of {sorted(model.model_fields)}" if model is not None else ""

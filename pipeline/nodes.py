@@ -16,6 +16,8 @@ from heft.gate.findings import FORMAT
 from heft.gate.served import serving_fingerprint
 from heft.gate.settings import LogColumns
 from heft.logs.spans import SpanPattern
+from heft.text.checkpoint import find_checkpoint, fingerprint
+from heft.text.settings import TextSettings
 from pipeline.config import PipelineConfig
 from pipeline.digest import source_digest
 from pipeline.places import Places
@@ -28,6 +30,7 @@ __all__ = [
     "ranker",
     "schema_node",
     "transform_node",
+    "with_encoder",
 ]
 
 
@@ -104,6 +107,18 @@ def transform_node(config: PipelineConfig, examples: Channel, schema: Channel) -
     ).with_id("Transform")
 
 
+def with_encoder(executor: str, text: TextSettings) -> str:
+    """The digest of a node's code and of the encoder that it loads.
+
+    A folder keeps its name when its content changes, as after each `heft finetune`.
+
+    Raises:
+        EncoderError: the encoder cannot be used; found here, before anything runs.
+    """
+    encoder = fingerprint(find_checkpoint(text.encoder).folder)
+    return f"{source_digest(executor)}-{encoder}"
+
+
 def fine_tuning(config: PipelineConfig, transform: BaseNode) -> list[BaseNode]:
     """The nodes that end in FineTuner.
 
@@ -118,7 +133,7 @@ def fine_tuning(config: PipelineConfig, transform: BaseNode) -> list[BaseNode]:
             transform_graph=graph,
             examples=examples,
             settings=config.text.model_copy(update={"finetune": None}),
-            source_digest=source_digest("components.text_embedder.executor"),
+            source_digest=with_encoder("components.text_embedder.executor", config.text),
         ).with_id("ParentEmbedder")
         weigher = ImportanceEstimator(
             examples,
@@ -128,7 +143,8 @@ def fine_tuning(config: PipelineConfig, transform: BaseNode) -> list[BaseNode]:
             source_digest("components.importance_estimator.executor"),
         ).with_id("ParentImportance")
         examples, before = weigher.outputs["weighted_examples"], [embedder, weigher]
-    tuner = FineTuner(graph, examples, config.text, source_digest("components.fine_tuner.executor"))
+    digest = with_encoder("components.fine_tuner.executor", config.text)
+    tuner = FineTuner(graph, examples, config.text, digest)
     return [*before, tuner]
 
 

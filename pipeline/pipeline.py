@@ -6,7 +6,6 @@ from typing import NamedTuple
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import pusher_pb2
 from tfx.types import Channel, standard_artifacts
 from tfx.types.artifact import Artifact
 
@@ -15,18 +14,24 @@ from components.importance_estimator.component import ImportanceEstimator
 from components.log_example_gen.component import LogExampleGen
 from components.pair_reader.component import PairReader
 from components.report.component import ReportGen
-from components.serving_validator.component import ServingValidator
 from components.text_embedder.component import TextEmbedder
 from components.weighted_trainer.component import WeightedTrainer
-from components.weighting_judge.component import WeightingJudge
 from heft import features as f
 from pipeline.beam import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.digest import source_digest
-from pipeline.evaluation import eval_config
-from pipeline.nodes import anomaly_gate, fine_tuning, ranker, schema_node, transform_node
+from pipeline.judging import judge_nodes
+from pipeline.nodes import (
+    anomaly_gate,
+    fine_tuning,
+    ranker,
+    schema_node,
+    transform_node,
+    with_encoder,
+)
 from pipeline.places import Places
 from pipeline.resolvers import BlessedBefore, LatestBefore
+from pipeline.shipping import push_node, serving_check
 
 __all__ = [
     "create_finetuning_pipeline", "create_pipeline", "create_statistics_pipeline",
@@ -69,51 +74,22 @@ def create_pipeline(
         )
     )
     model = trainer.outputs["model"]
-    baseline = add(_blessed_before("latest_blessed_model", model))
-    evaluator = add(
-        tfx.components.Evaluator(
-            examples=examples,
-            model=model,
-            baseline_model=baseline.outputs["model"],
-            eval_config=eval_config(config.thresholds, config.slices),
-            example_splits=[f.NATURAL],
-        )
-    )
-    judge = add(
-        WeightingJudge(
-            examples,
-            model,
-            trainer.outputs["control_model"],
-            evaluator.outputs["blessing"],
-            config.evaluation,
-            config.slices,
-            _digest("weighting_judge"),
-        )
-    )
-    serving = add(
-        ServingValidator(
-            model=model,
-            examples=examples,
-            settings=config.serving_check,
-            # The server is a process of its own, which no import reaches.
-            source_digest=source_digest(
-                "components.serving_validator.executor", "serving.local_server"
-            ),
-        )
-    )
+    last = add(_blessed_before("latest_blessed_model", model)).outputs["model"]
+    judging = judge_nodes(config, examples, weigher.outputs["importance"], trainer, last)
+    for node in judging:
+        add(node)
+    _, evaluator, judge = judging
+    serving = add(serving_check(config, model, examples))
     pusher = add(
-        tfx.components.Pusher(
-            model=model,
-            model_blessing=judge.outputs["blessing"],
-            infra_blessing=serving.outputs["blessing"],
-            push_destination=pusher_pb2.PushDestination(
-                filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=places.serving)
-            ),
+        push_node(
+            config, model, judge.outputs["blessing"], serving.outputs["blessing"], places.serving
         )
     )
     add(
         ReportGen(
             quarantine=street.logs.outputs["quarantine"],
+            examples=examples,
+            anomalies=_named(nodes, "AnomalyGate").outputs["anomalies"],
             embeddings=embedder.outputs["embeddings"],
             importance=weigher.outputs["importance"],
             ranking=ranking,
@@ -212,7 +188,7 @@ def _weigh(
             examples=transform.outputs["transformed_examples"],
             settings=config.text.model_copy(update={"finetune": None}),
             previous=before.outputs["earlier"],
-            source_digest=_digest("text_embedder"),
+            source_digest=with_encoder("components.text_embedder.executor", config.text),
             encoder=encoder,
         )
     )
@@ -248,6 +224,10 @@ def _readings(
         _digest("pair_reader"),
     )
     return add(reader).outputs["readings"]
+
+
+def _named(nodes: list[BaseNode], name: str) -> BaseNode:
+    return next(node for node in nodes if node.id == name)
 
 
 def _adder(nodes: list[BaseNode]) -> Callable[[BaseNode], BaseNode]:

@@ -6,7 +6,9 @@ facts (latest time, one time per request, counts) from which one small plan is
 made, before anything is joined or written.
 """
 
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,6 @@ import apache_beam as beam
 import tensorflow as tf
 from apache_beam import pvalue
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
-from apache_beam.transforms.combiners import ToList
 
 from heft.errors import DataError, GateError
 from heft.logs.fields import STREAMS
@@ -34,7 +35,7 @@ from heft.logs.shards import (
     ReadLog,
     WriteBucket,
 )
-from heft.logs.summary import add_counts, write_quarantine
+from heft.logs.summary import Counts, add_counts, write_quarantine
 from heft.logs.tables import Slice
 
 __all__ = ["ingest", "local_pipeline"]
@@ -71,8 +72,9 @@ def ingest(
     Raises:
         ConfigError: the log has columns of persons, and there is no key to hash them with.
         DataError: the log cannot be read, or a split would be empty.
-        GateError: more than `max_quarantine_rate` of a stream cannot be used.
-            As with DataError no split is written; the quarantine is.
+        GateError: more than `max_quarantine_rate` of a stream cannot be used, more than
+            `max_conflict_rate` of the impressions have the id of another, or no event has that
+            of an impression. As with DataError no split is written; the quarantine is.
     """
     # Made first: its options tell Beam's file systems where they are.
     pipeline = make_pipeline()
@@ -83,11 +85,11 @@ def ingest(
     # What a run left that was killed.
     _clear(places.shuffle)
     try:
-        with pipeline:
+        with _imports_set_aside(), pipeline:
             _build(pipeline, files, settings, places, looked)
     finally:
         _clear(places.shuffle)
-    return _outcome(quarantine_uri)
+    return _outcome(places)
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,17 @@ class _Places:
     splits: dict[str, str]
     quarantine: str
     shuffle: str
+
+
+@contextmanager
+def _imports_set_aside() -> Iterator[None]:
+    """Keeps the objects there are, most of them of TensorFlow's modules, out of the collector's
+    way: each of its full passes would walk them all, which takes as long as 50,000 rows do."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _clear(folder: str) -> None:
@@ -112,25 +125,22 @@ def _build(
     read = (
         pipeline
         | "Files" >> beam.Create(files)
-        | "Spread" >> beam.Reshuffle()
         | "Read"
         >> beam.ParDo(ReadLog(settings, buckets, places.shuffle, looked.persons)).with_outputs(
             *tags
         )
     )
-    plan = (
-        read[FACTS]
-        | "AllFacts" >> ToList()
-        | "Plan" >> beam.Map(make_plan, settings).with_output_types(Plan)
-    )
-    catalogue = (
-        read[ITEMS]
-        | "AllItems" >> ToList()
-        | "Catalogue" >> beam.ParDo(MergeCatalogue()).with_outputs(FACTS, main=ITEMS)
-    )
+    # Side inputs of one element, since a global combine is a dozen steps to the runner.
+    once = pipeline | "Once" >> beam.Impulse()
+    plan = once | "Plan" >> beam.Map(
+        lambda _, facts: make_plan(facts, settings), pvalue.AsList(read[FACTS])
+    ).with_output_types(Plan)
+    catalogue = once | "Catalogue" >> beam.ParDo(
+        MergeCatalogue(), pvalue.AsList(read[ITEMS])
+    ).with_outputs(FACTS, main=ITEMS)
     # A bucket without rows writes its empty shards, so that every split has all.
     empty = pipeline | "Buckets" >> beam.Create(
-        [(bucket, ("", ("", 0, 0))) for bucket in range(buckets)]
+        [(bucket, ("", ("", 0, 0))) for bucket in range(buckets)], reshuffle=False
     ).with_output_types(Bucketed)
     histories = (
         _histories(read[NARROW], plan, catalogue[ITEMS], settings, buckets, places.shuffle)
@@ -146,15 +156,17 @@ def _build(
             pvalue.AsSingleton(plan), pvalue.AsSingleton(catalogue[ITEMS]),
         )
     )  # fmt: skip
-    _ = (
-        (written, catalogue[FACTS])
-        | "AllCounts" >> beam.Flatten()
-        | "Sum" >> beam.CombineGlobally(add_counts)
-        | "Summary" >> beam.Map(
-            write_quarantine, pvalue.AsSingleton(plan), pvalue.AsIter(read[REJECTED]),
-            places.quarantine, looked.spans,
-        )
+    _ = once | "Summary" >> beam.Map(
+        _summarised, pvalue.AsIter(written), pvalue.AsIter(catalogue[FACTS]),
+        pvalue.AsSingleton(plan), pvalue.AsIter(read[REJECTED]), places.quarantine, looked.spans,
+        settings.max_conflict_rate,
     )  # fmt: skip
+
+
+def _summarised(
+    _: bytes, buckets: Iterable[Counts], items: Iterable[Counts], plan: Plan, *rest: Any
+) -> None:
+    write_quarantine(add_counts([*buckets, *items]), plan, *rest)
 
 
 def _histories(
@@ -172,11 +184,15 @@ def _histories(
     )  # fmt: skip
 
 
-def _outcome(quarantine_uri: str) -> IngestReport:
+def _outcome(places: _Places) -> IngestReport:
     """Reads the summary the pipeline left, and raises what it decided."""
-    with tf.io.gfile.GFile(f"{quarantine_uri}/summary.json", "r") as handle:
+    with tf.io.gfile.GFile(f"{places.quarantine}/summary.json", "r") as handle:
         report = IngestReport.model_validate_json(handle.read())
     if report.problem is not None:
+        # That ids do not fit is known only once rows are joined, and these are written by then.
+        if any(stream.written for stream in report.streams.values()):
+            for folder in places.splits.values():
+                _clear(folder)
         raise (GateError if report.gated else DataError)(report.problem)
     report.check_balance()
     return report

@@ -148,7 +148,7 @@ def _by_distinct(values: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa
 
 _EMAIL = re.compile(r"[\w.+'%-]+@[\w-]+(?:\.[\w-]+)+")
 # Digits in groups, as cards have them; the Luhn sum tells a card from an article number.
-_CARD = re.compile(r"(?<![\d.-])\d(?:[ -]?\d){12,18}(?![\d-]|\.\d)")
+_CARD = re.compile(r"(?<![\d.-])\d(?:[ -]?\d){12,}(?![\d-]|\.\d)")
 # With a + or 00, or a leading 0, or an area code in brackets, or three groups apart: a bare
 # run of digits may be an article number.
 _PHONE = re.compile(
@@ -171,10 +171,35 @@ def redact(text: str, kinds: Sequence[str]) -> str:
     if "email" in kinds:
         text = _EMAIL.sub("<email>", text)
     if "card" in kinds:
-        text = _CARD.sub(lambda found: "<card>" if _luhn(found[0]) else found[0], text)
+        text = _CARD.sub(lambda found: _without_cards(found[0]), text)
     if "phone" in kinds:
         text = _PHONE.sub(lambda found: "<phone>" if _is_phone(found[0]) else found[0], text)
     return text
+
+
+def _without_cards(text: str) -> str:
+    """Groups of digits without those that are a card together: a size may stand before one."""
+    groups = re.split(r"(?<=\d)(?=[ -])", text)  # each with its separator before it
+    kept, first = [], 0
+    while first < len(groups):
+        last = _end_of_card(groups, first)
+        # What parted the card from the group before stays.
+        kept.append(groups[first][: -len(groups[first].lstrip(" -"))] + "<card>" if last
+                    else groups[first])  # fmt: skip
+        first = last or first + 1
+    return "".join(kept)
+
+
+def _end_of_card(groups: Sequence[str], first: int) -> int:
+    """Where the longest card ends that begins with a group; 0 if there is none."""
+    end, digits = 0, ""
+    for last in range(first, len(groups)):
+        digits += groups[last].lstrip(" -")
+        if len(digits) > 19:
+            break
+        if len(digits) >= 13 and _luhn(digits):
+            end = last + 1
+    return end
 
 
 def _is_phone(text: str) -> bool:

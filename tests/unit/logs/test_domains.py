@@ -84,10 +84,42 @@ def _support(root: Path, log: Log) -> None:
     put(root, "articles.csv", text.getvalue().encode())
 
 
+def _finance(root: Path, log: Log) -> None:
+    for stream, folder, at in (
+        ("impressions", "offers_shown", "shown_at"),
+        ("clicks", "offers_opened", "opened_at"),
+        ("conversions", "applications_approved", "approved_at"),
+    ):
+        rows = [{"offer_view_id": r["impression_id"], at: r["timestamp"] * 1_000}
+                for r in log[stream]]  # fmt: skip
+        if stream == "impressions":
+            rows = [
+                row | {"session_id": r["request_id"], "offer_code": r["item_id"],
+                       "client": {"number": r["user_id"], "age_band": "30-39"},
+                       "need": f"{r['query']} 4111 1111 1111 1111", "slot": r["position"],
+                       "channel": r["device"], "randomised": r["randomised"]}
+                for row, r in zip(rows, log[stream], strict=True)
+            ]  # fmt: skip
+        elif stream == "conversions":
+            rows = [row | {"amount": 12_000.0} for row in rows]
+        put(root, f"{folder}/2026-03-01/part-0.parquet", rows)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    names = ("offer_code", "offer_name", "product_line", "issuer", "yearly_fee", "interest_rate")
+    writer.writerow(names)
+    writer.writerows(
+        (r["item_id"], r["title"], r["category"], "Own Bank", 24.0, 3.9) for r in log["catalogue"]
+    )
+    put(root, "offers.csv", text.getvalue().encode())
+
+
 @pytest.mark.parametrize(
     ("name", "write", "clicks", "conversions"),
-    [("ads", _ads, 60, 20), ("content", _content, 60, 20), ("support", _support, 60, 20)],
-)
+    [
+        ("ads", _ads, 60, 20), ("content", _content, 60, 20), ("support", _support, 60, 20),
+        ("finance", _finance, 60, 20),
+    ],
+)  # fmt: skip
 def test_a_config_of_another_trade_runs_on_its_log(
     tmp_path: Path, name: str, write: Callable[[Path, Log], None], clicks: int, conversions: int
 ) -> None:
@@ -112,3 +144,6 @@ def test_a_config_of_another_trade_runs_on_its_log(
         assert all(row["query"].endswith(b", call <phone>") for row in rows)
         said = json.dumps([row["agent"].decode() for row in rows])
         assert "Jo Doe" not in said
+    if name == "finance":
+        assert all(b"4111" not in row["query"] for row in rows)
+        assert all(row["age_band"] == b"30-39" for row in rows)

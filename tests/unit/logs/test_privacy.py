@@ -95,6 +95,16 @@ def test_a_rejected_row_still_says_what_is_wrong_with_it(tmp_path: Path) -> None
     assert json.loads(click["raw"])["timestamp"] == f"<{len(PERSONS[0])} characters>"
 
 
+def test_a_rejected_grade_keeps_no_address(tmp_path: Path) -> None:
+    grades = [{"query": f"mail {TYPED[0]}", "item_id": f"p{n}", "grade": -(n == 0)}
+              for n in range(40)]  # fmt: skip
+    root = put_shop(tmp_path / "log", shop(60) | {"grades": grades})
+    settings = {"grades": {"path": "grades/*"}, "privacy": {"redact": ("email",)}}
+    _run(tmp_path / "out", root=str(root), **settings)
+    (row,) = read_quarantine(tmp_path / "out/quarantine")
+    assert row["stream"] == "grades" and json.loads(row["raw"])["query"] == "mail <email>"
+
+
 @pytest.mark.parametrize("key", [None, "", "short"])
 def test_people_and_no_key_stop_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str | None
@@ -149,6 +159,8 @@ def test_pseudonyms_are_hmac_sha_256(values: list[str | None], key: bytes) -> No
         ("4111 1111 1111 1111", "<card>"),
         ("visa 5500-0000-0000-0004 ok", "visa <card> ok"),
         ("378282246310005", "<card>"),
+        ("sheets 3 4111 1111 1111 1111", "sheets 3 <card>"),
+        ("3 4111-1111-1111-1111 90 5500000000000004", "3 <card> 90 <card>"),
         ("+1 (555) 123-4567", "<phone>"),
         ("call 0171/1234567 today", "call <phone> today"),
         ("(030) 555 0144", "<phone>"),

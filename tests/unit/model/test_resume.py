@@ -16,7 +16,8 @@ from heft.model.training import Trained
 from heft.text.table import TextTable
 from tests.unit.model.conftest import ClickLog, fit, random_table
 
-MODES = ("loss", "sampling", "learned", "private")
+# A learned weighting compiles its steps three times over.
+MODES = ("loss", "sampling", "private", pytest.param("learned", marks=pytest.mark.slow))
 
 
 def _settings(mode: str) -> ModelSettings:
@@ -51,8 +52,8 @@ def test_after_a_kill_the_same_metrics_and_weights_come_out(
 ) -> None:
     log: ClickLog = write_log(2_000, seed=7)
     whole = train_until(mode, log.shards, tmp_path / "whole")
-    steps = 1_000 // 64 + 1
-    step = int(np.random.default_rng(os.getpid()).integers(steps + 1, 4 * steps - 1))
+    steps, epochs = 1_000 // 64 + 1, len(whole.history["loss"])
+    step = int(np.random.default_rng(os.getpid()).integers(steps + 1, epochs * steps - 1))
     code = (
         "from pathlib import Path; from tests.unit.model.test_resume import *; "
         f"train_until({mode!r}, {json.dumps(log.shards)}, Path({str(tmp_path / 'killed')!r}), "

@@ -75,6 +75,7 @@ def _same(some: list[Trial], others: list[Trial]) -> None:
     assert [t.loss for t in some] == pytest.approx([t.loss for t in others], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_training_finds_the_setting_that_learns_and_goes_on_after_a_kill(
     write_log, tmp_path: Path
 ) -> None:

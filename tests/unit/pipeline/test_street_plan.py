@@ -143,7 +143,8 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
 
 LIBRARY = {
     "LogExampleGen", "AnomalyGate", "Transform", "TextEmbedder", "ImportanceEstimator",
-    "FeatureRanker", "WeightedTrainer", "WeightingJudge", "ServingValidator", "ReportGen",
+    "FeatureRanker", "WeightedTrainer", "SliceTagger", "WeightingJudge", "ServingValidator",
+    "ReportGen",
 }  # fmt: skip
 
 
@@ -161,6 +162,8 @@ LIBRARY = {
          {"LogExampleGen", "AnomalyGate"}),
         ("src/heft/logs/attribution.py", {"LogExampleGen"}, LIBRARY - {"LogExampleGen"}),
         ("src/heft/evaluation/bootstrap.py", {"WeightingJudge"}, {"WeightedTrainer", "Transform"}),
+        ("src/heft/evaluation/tfma_metrics.py", {"Evaluator"}, LIBRARY),
+        ("src/heft/evaluation/tagging.py", {"SliceTagger"}, {"WeightedTrainer", "WeightingJudge"}),
         ("src/heft/report/templates/report.css", {"ReportGen"}, LIBRARY - {"ReportGen"}),
         ("components/udfs.py", {"WeightedTrainer"}, {"LogExampleGen", "TextEmbedder"}),
         ("components/log_transform/executor.py", {"Transform"}, LIBRARY - {"Transform"}),
@@ -196,6 +199,8 @@ def test_a_changed_file_runs_again_the_nodes_that_use_it(
         ("model.epochs", 9, {"WeightedTrainer"}),
         ("tune.trials", 9, set()),
         ("evaluation.tolerance", 0.5, {"WeightingJudge"}),
+        ("evaluation.bins", 10, {"WeightingJudge", "Evaluator"}),
+        ("slice_bands.head", 0.2, {"SliceTagger"}),
         ("thresholds.minimum_ctr_auc", 0.9, {"Evaluator"}),
         ("serving_check.rows", 7, {"ServingValidator"}),
         ("gate.labels", {"ratio": [0.5, 2.0]}, {"AnomalyGate"}),
@@ -307,6 +312,18 @@ def test_training_never_reads_what_a_model_is_judged_on(nodes: dict[str, Any]) -
         for view in ("natural", "shuffled", "graded"):
             assert view not in nodes[name]
     assert "natural" in nodes["Evaluator"]
+
+
+def test_slices_that_follow_from_training_are_always_among_those_that_are_judged() -> None:
+    plan = _plan(**{"evaluation.fairness": {"columns": ["brand"]}, "slices": ["category"]})
+    for node, key in (("Evaluator", "eval_config"), ("WeightingJudge", "slices")):
+        for name in ("category", "brand", "query_frequency", "item_novelty"):
+            assert name in str(plan[node].exec_properties[key])
+    examples = plan["Evaluator"].inputs["examples"]
+    assert examples.producer_component_id == "SliceTagger"
+    assert plan["WeightingJudge"].inputs["last_model"].producer_component_id == (
+        "latest_blessed_model"
+    )
 
 
 def test_the_runner_is_named_and_arguments_of_the_config_come_last() -> None:
