@@ -144,7 +144,8 @@ def _sampled(shards: Sequence[str], columns: Sequence[Feature], every: int) -> C
     for batch in iterate_columns(shards, wanted):
         first = -seen % every
         seen += len(batch[f.CLICK])
-        parts.append({name: values[first::every] for name, values in batch.items()})
+        # Copies: a view would keep every row that was read.
+        parts.append({name: values[first::every].copy() for name, values in batch.items()})
     if not parts:
         return {feature.name: feature.empty() for feature in wanted}
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
