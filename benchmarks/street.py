@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace, seed: int) -> dict:
         sys.exit(f"seed {seed} failed:\n{done.stdout}{done.stderr}")
     summary = json.loads((options.runs / name / "summary.json").read_text())
     summary["wall"] = round(time.monotonic() - began, 1)
-    facts = json.loads((options.runs / name / "report" / "facts.json").read_text())
+    facts = json.loads((options.runs / name / "report" / "report.json").read_text())
     graded = facts["comparison"]["views"]["graded"]["metrics"]
     summary["graded"] = {metric["name"]: metric for metric in graded}
     auc = summary["graded"]["ctr_auc"]

@@ -9,7 +9,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from heft.errors import ConfigError
 from heft.evaluation import EvaluationSettings
-from heft.features import HISTORY, Role, logged_columns
+from heft.evaluation.tagging import SliceSettings
+from heft.features import DERIVED_SLICES, HISTORY, Role, logged_columns
+from heft.gate.settings import GateSettings
 from heft.importance.settings import ImportanceSettings
 from heft.logs.settings import LogsSettings
 from heft.model.settings import ModelSettings
@@ -34,18 +36,26 @@ class Thresholds(Settings):
     Attributes:
         minimum_ctr_auc: of clicks on all natural impressions.
         calibration: (lowest, highest) ratio of predicted to observed clicks.
+        maximum_ctr_ece: mean gap of predicted and observed clicks over bins of predictions.
         maximum_auc_loss: against the last blessed model.
+        minimum_slice_auc: of clicks in each slice, by the upper end of its interval.
+        slice_calibration: as `calibration` in each slice, by the end of its interval that is
+            nearer to it.
     """
 
     minimum_ctr_auc: float = Field(0.55, ge=0, le=1)
     calibration: tuple[float, float] = (0.5, 2.0)
+    maximum_ctr_ece: float = Field(0.1, ge=0, le=1)
     maximum_auc_loss: float = Field(0.01, ge=0, le=1)
+    minimum_slice_auc: float = Field(0.5, ge=0, le=1)
+    slice_calibration: tuple[float, float] = (0.33, 3.0)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        low, high = self.calibration
-        if not low < high:
-            raise ValueError(f"calibration: [{low}, {high}] lets no model pass: lower first")
+        for name in ("calibration", "slice_calibration"):
+            low, high = getattr(self, name)
+            if not low < high:
+                raise ValueError(f"{name}: [{low}, {high}] lets no model pass: lower first")
         return self
 
 
@@ -62,6 +72,7 @@ class PipelineConfig(Settings):
     simulate: SimulationSettings | None = None
     logs: LogsSettings
     schema_dir: str | None = None
+    gate: GateSettings = GateSettings()
     transform: TransformSettings = TransformSettings()
     text: TextSettings = TextSettings()
     importance: ImportanceSettings = ImportanceSettings()
@@ -70,6 +81,7 @@ class PipelineConfig(Settings):
     tune: TuneSettings = TuneSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     slices: tuple[str, ...] = ()
+    slice_bands: SliceSettings = SliceSettings()
     thresholds: Thresholds = Thresholds()
     serving_check: ServingCheckSettings = ServingCheckSettings()
     beam: tuple[str, ...] = ()
@@ -82,7 +94,8 @@ class PipelineConfig(Settings):
             (Role.CATEGORICAL, self.transform.categorical),
             (Role.NUMERIC, self.transform.numeric),
             (Role.VECTOR, self.transform.vectors),
-            (Role.CATEGORICAL, self.slices),
+            (Role.CATEGORICAL, _logged(self.slices)),
+            (Role.CATEGORICAL, _logged(self.evaluation.fairness.columns)),
         ):
             known = sorted(column.name for column in logged if column.role is role)
             unknown = sorted(set(named) - set(known))
@@ -90,6 +103,20 @@ class PipelineConfig(Settings):
                 raise ValueError(
                     f"{role} columns {unknown} are used and not read: expected some of {known}; "
                     f"list further ones under logs.{_LISTED_UNDER[role]}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _dimensions_stay(self) -> Self:
+        """A share of the variance is another number of components tomorrow."""
+        if not (self.model.warm_start or self.model.base_model):
+            return self
+        for name in ("title_dimensions", "query_dimensions", "product_dimensions"):
+            if isinstance(kept := getattr(self.text, name), float):
+                raise ValueError(
+                    f"text.{name}={kept} with model.warm_start or model.base_model: its "
+                    "number of components changes with the log, and with it the inputs; expected a "
+                    "whole number"
                 )
         return self
 
@@ -140,10 +167,21 @@ class PipelineConfig(Settings):
         return self
 
     @property
+    def all_slices(self) -> tuple[str, ...]:
+        """The columns to report by: the configured ones, and those that follow from training."""
+        named = (*self.slices, *self.evaluation.fairness.columns, *DERIVED_SLICES)
+        return tuple(dict.fromkeys(named))
+
+    @property
     def widths(self) -> dict[str, int]:
         """How many values a row has of each column that is a list."""
         history = {HISTORY: self.logs.history} if self.logs.history else {}
         return {name: self.logs.vectors[name] for name in self.transform.vectors} | history
+
+
+def _logged(slices: Sequence[str]) -> tuple[str, ...]:
+    """Without those that follow from training and are in no log."""
+    return tuple(name for name in slices if name not in DERIVED_SLICES)
 
 
 def load(

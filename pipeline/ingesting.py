@@ -15,7 +15,7 @@ from heft.logs.report import IngestReport, check_conflict_rate, check_quarantine
 from heft.logs.sampling import LogSample, StreamSample, sample_log
 from heft.logs.settings import LogsSettings
 from heft.logs.spans import SpanPattern
-from pipeline.street import Street, logs_of
+from pipeline.street import Street, logs_of, tell_of_absent
 
 __all__ = ["check_logs", "ingest_logs"]
 
@@ -29,7 +29,7 @@ def check_logs(street: Street) -> None:
         InputError: the config or the log cannot be used.
         GateError: more rows of the sample than may be cannot be used.
     """
-    _, settings = logs_of(street)
+    run_dir, settings = logs_of(street)
     sample = sample_log(settings)
     console = street.console
     console.print(
@@ -44,6 +44,7 @@ def check_logs(street: Street) -> None:
     for what, text in _plan(settings, sample):
         plan.add_row(f" [bold]{what}[/]", escape(text))
     console.print(plan)
+    tell_of_absent(street.load(run_dir), sample.looked, console)
     console.print()
     for name, stream in sample.streams.items():
         if stream.problem:

@@ -10,7 +10,6 @@ from tfx.proto import pusher_pb2
 from tfx.types import Channel, standard_artifacts
 from tfx.types.artifact import Artifact
 
-from components.anomaly_gate.component import AnomalyGate
 from components.artifacts import PairReadings, TextEmbeddings
 from components.importance_estimator.component import ImportanceEstimator
 from components.log_example_gen.component import LogExampleGen
@@ -19,17 +18,26 @@ from components.report.component import ReportGen
 from components.serving_validator.component import ServingValidator
 from components.text_embedder.component import TextEmbedder
 from components.weighted_trainer.component import WeightedTrainer
-from components.weighting_judge.component import WeightingJudge
 from heft import features as f
 from pipeline.beam import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.digest import source_digest
-from pipeline.evaluation import eval_config
-from pipeline.nodes import fine_tuning, ranker, schema_node, transform_node
+from pipeline.judging import judge_nodes
+from pipeline.nodes import (
+    anomaly_gate,
+    fine_tuning,
+    ranker,
+    schema_node,
+    transform_node,
+    with_encoder,
+)
 from pipeline.places import Places
 from pipeline.resolvers import BlessedBefore, LatestBefore
 
-__all__ = ["create_finetuning_pipeline", "create_pipeline", "create_weighing_pipeline"]
+__all__ = [
+    "create_finetuning_pipeline", "create_pipeline", "create_statistics_pipeline",
+    "create_weighing_pipeline",
+]  # fmt: skip
 
 
 def create_pipeline(
@@ -67,27 +75,11 @@ def create_pipeline(
         )
     )
     model = trainer.outputs["model"]
-    baseline = add(_blessed_before("latest_blessed_model", model))
-    evaluator = add(
-        tfx.components.Evaluator(
-            examples=examples,
-            model=model,
-            baseline_model=baseline.outputs["model"],
-            eval_config=eval_config(config.thresholds, config.slices),
-            example_splits=[f.NATURAL],
-        )
-    )
-    judge = add(
-        WeightingJudge(
-            examples,
-            model,
-            trainer.outputs["control_model"],
-            evaluator.outputs["blessing"],
-            config.evaluation,
-            config.slices,
-            _digest("weighting_judge"),
-        )
-    )
+    last = add(_blessed_before("latest_blessed_model", model)).outputs["model"]
+    judging = judge_nodes(config, examples, weigher.outputs["importance"], trainer, last)
+    for node in judging:
+        add(node)
+    _, evaluator, judge = judging
     serving = add(
         ServingValidator(
             model=model,
@@ -112,6 +104,8 @@ def create_pipeline(
     add(
         ReportGen(
             quarantine=street.logs.outputs["quarantine"],
+            examples=examples,
+            anomalies=_named(nodes, "AnomalyGate").outputs["anomalies"],
             embeddings=embedder.outputs["embeddings"],
             importance=weigher.outputs["importance"],
             ranking=ranking,
@@ -144,6 +138,15 @@ def create_weighing_pipeline(
     return _pipeline(nodes, config, places)
 
 
+def create_statistics_pipeline(
+    config: PipelineConfig, places: Places, input_fingerprint: str
+) -> Pipeline:
+    """LogExampleGen and StatisticsGen, each as in `create_pipeline`, whose cache they share."""
+    nodes: list[BaseNode] = []
+    _looked_at(_adder(nodes), config, input_fingerprint)
+    return _pipeline(nodes, config, places)
+
+
 def create_finetuning_pipeline(
     config: PipelineConfig, places: Places, input_fingerprint: str
 ) -> Pipeline:
@@ -161,33 +164,26 @@ class _Street(NamedTuple):
     weigher: BaseNode
 
 
+def _looked_at(
+    add: Callable[[BaseNode], BaseNode], config: PipelineConfig, fingerprint: str
+) -> tuple[BaseNode, BaseNode]:
+    """LogExampleGen and StatisticsGen."""
+    logs = add(LogExampleGen(config.logs, fingerprint, _digest("log_example_gen")))
+    unread = [split for split in f.SPLITS if split not in (f.TRAIN, f.NATURAL)]
+    statistics = tfx.components.StatisticsGen(
+        examples=logs.outputs["examples"], exclude_splits=unread
+    )
+    return logs, add(statistics)
+
+
 def _transformed(
     add: Callable[[BaseNode], BaseNode], config: PipelineConfig, places: Places, fingerprint: str
 ) -> tuple[BaseNode, BaseNode]:
     """LogExampleGen and Transform, and what lies between them."""
-    logs = add(LogExampleGen(config.logs, fingerprint, _digest("log_example_gen")))
+    logs, statistics = _looked_at(add, config, fingerprint)
     examples = logs.outputs["examples"]
-    statistics = add(
-        tfx.components.StatisticsGen(
-            examples=examples, exclude_splits=[s for s in f.SPLITS if s not in (f.TRAIN, f.NATURAL)]
-        )
-    )
     schema = add(schema_node(places, statistics))
-    earlier = add(
-        _latest_before(
-            "previous_statistics",
-            standard_artifacts.ExampleStatistics,
-            statistics.outputs["statistics"],
-        )
-    )
-    gate = add(
-        AnomalyGate(
-            statistics.outputs["statistics"],
-            schema.outputs["schema"],
-            earlier.outputs["earlier"],
-            _digest("anomaly_gate"),
-        )
-    )
+    gate = [add(node) for node in anomaly_gate(config, places, logs, statistics, schema)][-1]
     transform = add(transform_node(config, examples, schema.outputs["schema"]))
     transform.add_upstream_node(gate)
     return logs, transform
@@ -208,7 +204,7 @@ def _weigh(
             examples=transform.outputs["transformed_examples"],
             settings=config.text.model_copy(update={"finetune": None}),
             previous=before.outputs["earlier"],
-            source_digest=_digest("text_embedder"),
+            source_digest=with_encoder("components.text_embedder.executor", config.text),
             encoder=encoder,
         )
     )
@@ -244,6 +240,10 @@ def _readings(
         _digest("pair_reader"),
     )
     return add(reader).outputs["readings"]
+
+
+def _named(nodes: list[BaseNode], name: str) -> BaseNode:
+    return next(node for node in nodes if node.id == name)
 
 
 def _adder(nodes: list[BaseNode]) -> Callable[[BaseNode], BaseNode]:

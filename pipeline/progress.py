@@ -15,7 +15,7 @@ __all__ = ["NodeDone", "Progress", "print_summary"]
 
 # Resolvers look up earlier artifacts; they are part of the nodes behind them.
 _SILENT = (
-    "previous_statistics", "previous_embeddings", "previous_readings", "latest_blessed_model",
+    "passed_spans", "previous_embeddings", "previous_readings", "latest_blessed_model",
 )  # fmt: skip
 _METRICS = {
     "graded": ("ctr_auc", "ctr_ndcg_at_10", "ctr_ece"),

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
+from rich.markup import escape
 
 from heft.console import log_to_file
 from heft.errors import ConfigError, HeftError
 from heft.importance import names
-from heft.logs import LogsSettings, input_fingerprint, preflight
+from heft.logs import LogsSettings, Preflight, input_fingerprint, preflight
 from heft.report.files import write_run
 from heft.simulate import simulate
 from pipeline.base_model import with_base_model
@@ -31,7 +32,7 @@ from pipeline.schema_files import read_schema, stage_schema
 if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
 
-__all__ = ["Prepared", "Street", "logs_of", "prepare", "run_nodes", "run_street"]
+__all__ = ["Prepared", "Street", "logs_of", "prepare", "run_nodes", "run_street", "tell_of_absent"]
 
 _SIMULATED_KEY = "simulated shoppers are not people"
 _PACKAGES = ("heft", "tfx", "tensorflow", "keras", "keras-hub", "apache-beam")
@@ -122,11 +123,28 @@ def prepare(street: Street) -> Prepared:
     config = street.load(run_dir)
     _check_estimators(config)
     config.model.tracking.check()
+    if config.gate.serving is not None:
+        from heft.gate.served import serving_fingerprint  # TFDV, which takes its time to import
+
+        serving_fingerprint(config.gate.serving)
     config = with_base_model(config)
     schema_text = read_schema(config)
     _bring_logs(config, run_dir, street.console)
     looked = preflight(config.logs)
+    tell_of_absent(config, looked, street.console)
     return Prepared(config, run_dir, looked.span, input_fingerprint(config.logs), schema_text)
+
+
+def tell_of_absent(config: PipelineConfig, looked: Preflight, console: Console) -> None:
+    """Names the columns that the model is to see and no row of the log has."""
+    asked = (*config.transform.categorical, *config.transform.numeric)
+    for name in dict.fromkeys(asked):
+        if name not in looked.columns:
+            console.print(
+                f"  [yellow]![/] no stream has the column {escape(repr(name))}: the model does "
+                f"without; map it under `columns`, or take it out of `transform`",
+                soft_wrap=True,
+            )
 
 
 def logs_of(street: Street) -> tuple[Path, LogsSettings]:

@@ -1,9 +1,12 @@
-"""What every test has: an environment, and the real data of the shops."""
+"""What every test has: an environment, the real data of the shops, and a browser."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.browser.chromium import Chromium, find_chromium
 
 # Logs with users are read under a key, as they are anywhere; tests of its absence take it away.
 os.environ.setdefault("HEFT_PII_KEY", "a key of tests and of nobody else")
@@ -16,8 +19,23 @@ def shop_data() -> Path:
     """The folder of real judgements; continuous integration has it, another machine may not."""
     folder = Path(os.environ.get("HEFT_DATA", _BESIDE_THE_PROJECT))
     if not folder.is_dir():
-        missing = f"NOT TESTED: no data at {folder}; set HEFT_DATA to the folder that holds it"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        _missing(f"no data at {folder}; set HEFT_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Chromium]:
+    """A browser; continuous integration installs one, another machine may not have it."""
+    program = find_chromium()
+    if program is None:
+        _missing("no Chromium on the PATH; Debian: apt-get install chromium")
+    assert program is not None
+    browser = Chromium(program)
+    yield browser
+    browser.close()
+
+
+def _missing(what: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(f"NOT TESTED: {what}")
+    pytest.skip(f"NOT TESTED: {what}")

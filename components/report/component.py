@@ -25,6 +25,8 @@ class ReportGenSpec(ComponentSpec):
     }
     INPUTS = {
         "quarantine": ChannelParameter(type=Quarantine),
+        "anomalies": ChannelParameter(type=standard_artifacts.ExampleAnomalies),
+        "examples": ChannelParameter(type=standard_artifacts.Examples),
         "embeddings": ChannelParameter(type=TextEmbeddings),
         "importance": ChannelParameter(type=SampleImportance),
         "ranking": ChannelParameter(type=FeatureRankings),

@@ -12,7 +12,7 @@ from tfx.utils import path_utils
 
 from heft.report.collect import Sources, write_report
 
-_FOLDERS = ("quarantine", "embeddings", "importance", "ranking")
+_FOLDERS = ("quarantine", "anomalies", "embeddings", "importance", "ranking")
 
 
 class Executor(BaseExecutor):
@@ -41,5 +41,10 @@ class Executor(BaseExecutor):
             pushed=bool(pushed.get_int_custom_property(_PUSHED_KEY)),
             model_path=pushed.get_string_custom_property(_PUSHED_DESTINATION_KEY),
         )
+        run = json.loads(exec_properties["run"])
+        run.setdefault("lineage", {})["artifacts"] = [
+            {"name": name, "type": artifact.type_name, "id": artifact.id, "uri": artifact.uri}
+            for name, artifact in given.items()
+        ]
         report = artifact_utils.get_single_uri(output_dict["report"])
-        write_report(sources, json.loads(exec_properties["run"]), report)
+        write_report(sources, run, report)

@@ -7,7 +7,7 @@ import typer
 
 from heft.cli_options import RUNS, Run, RunsDir, Verbose, pairs, run_folder, screen
 
-__all__ = ["explain", "lineage", "predict", "report", "rollback"]
+__all__ = ["compare", "explain", "lineage", "predict", "report", "rollback"]
 
 Version = Annotated[int | None, typer.Option("--version", help="As named in the serving folder.")]
 
@@ -29,6 +29,29 @@ def report(
     screen.print(f"report: {page}", soft_wrap=True)
     if open_:
         typer.launch(str(page))
+
+
+def compare(
+    first: Run,
+    second: Run,
+    runs: RunsDir = RUNS,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print it for a pull request.")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Set two runs side by side: what became of them, their figures, what they are made of."""
+    from heft.report.comparing import compare_runs, compared_markdown, compared_table
+    from heft.report.files import read_facts
+
+    found = compare_runs(*(read_facts(run_folder(run, runs)) for run in (first, second)))
+    if json_:
+        print(found.model_dump_json(indent=1))
+    elif markdown:
+        print(compared_markdown(found))
+    else:
+        for part in compared_table(found):
+            screen.print(part)
 
 
 def predict(

@@ -116,6 +116,10 @@ TRAIN, TUNE, HARVEST = "train", "tune", "harvest"
 NATURAL, SHUFFLED, GRADED = "natural", "shuffled", "graded"
 SPLITS = (TRAIN, TUNE, HARVEST, NATURAL, SHUFFLED, GRADED)
 
+# Added to the views: slices that follow from what training saw.
+QUERY_FREQUENCY, ITEM_NOVELTY = "query_frequency", "item_novelty"
+DERIVED_SLICES = (QUERY_FREQUENCY, ITEM_NOVELTY)
+
 # Transformed
 QUERY_ID = "query_text_id"
 TITLE_ID = "title_text_id"

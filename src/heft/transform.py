@@ -71,7 +71,7 @@ def preprocess(
             raise DataError(
                 f"no row has a vector {name!r}: map the column, or take it out of transform.vectors"
             )
-    query, title = _dense(inputs[f.QUERY], ""), _dense(inputs[f.TITLE], "")
+    query, title = (_text(_dense(inputs[name], "")) for name in (f.QUERY, f.TITLE))
     outputs = {
         f.QUERY_ID: _text_id(query, QUERY_VOCABULARY),
         **_title_ids(title, inputs, widths.get(f.HISTORY, 0)),
@@ -86,7 +86,7 @@ def preprocess(
             vocab_filename=name,
         )
     for name in settings.numeric:
-        outputs[f.numeric_value(name)] = _log_z_score(_dense(inputs[name], 0.0))
+        outputs[f.numeric_value(name)] = _log_z_score(_number(inputs, name))
     for name in settings.vectors:
         outputs |= _vector(inputs, name, widths[name])
     for column in (f.POSITION, f.CLICK, f.CONVERSION, f.RANDOMISED):
@@ -144,6 +144,21 @@ def _dense(values: tf.Tensor | tf.SparseTensor, default: str | int | float) -> t
     return tf.reshape(values, [-1])
 
 
+def _number(inputs: Raw, name: str) -> tf.Tensor:
+    """A numeric column, (batch,) float32; zeros, which are no value, if no row has one: then an
+    inferred schema lacks the column."""
+    if name in inputs and inputs[name].dtype == tf.float32:
+        return _dense(inputs[name], 0.0)
+    return tf.zeros_like(_dense(inputs[f.POSITION], 0), tf.float32)
+
+
+def _text(text: tf.Tensor) -> tf.Tensor:
+    """What is looked up in a vocabulary, which holds no text with line breaks and not the empty
+    one. The encoder gives both forms the same vector."""
+    line = tf.strings.regex_replace(text, r"[\r\n]+", " ")
+    return tf.where(line == "", " ", line)
+
+
 def _text_id(text: tf.Tensor, vocabulary: str) -> tf.Tensor:
     return tft.compute_and_apply_vocabulary(
         text, default_value=f.OOV, num_oov_buckets=0, vocab_filename=vocabulary
@@ -160,6 +175,8 @@ def _title_ids(title: tf.Tensor, inputs: Raw, width: int) -> Tensors:
             "logs.history: 0"
         )
     history = dense_rows(inputs[f.HISTORY], width)
+    # An empty one is padding, and stays one.
+    history = tf.where(history == "", history, _text(history))
     vocabulary = tft.vocabulary(title, vocab_filename=TITLE_VOCABULARY)
     return {
         name: tft.apply_vocabulary(texts, vocabulary, default_value=f.OOV, num_oov_buckets=0)

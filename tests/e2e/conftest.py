@@ -55,6 +55,10 @@ class Street:
         return json.loads((self.folder / "summary.json").read_text())
 
     @property
+    def facts(self) -> dict:
+        return json.loads((self.folder / "report" / "report.json").read_text())
+
+    @property
     def version(self) -> Path:
         [version] = (self.folder / "serving" / "heft").iterdir()
         return version

@@ -11,6 +11,8 @@ import pytest
 
 from pipeline.config import load
 from serving.client import Client
+from tests.browser.chromium import Chromium
+from tests.unit.evaluation.tfma_runs import metrics
 
 from .conftest import NODE, PATIENCE, ROOT, Street, heft
 
@@ -18,8 +20,8 @@ pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
 NODES = {
     "LogExampleGen", "StatisticsGen", "ImportSchemaGen", "AnomalyGate", "Transform",
-    "TextEmbedder", "ImportanceEstimator", "FeatureRanker", "WeightedTrainer", "Evaluator",
-    "WeightingJudge", "ServingValidator", "Pusher", "ReportGen",
+    "TextEmbedder", "ImportanceEstimator", "FeatureRanker", "WeightedTrainer", "SliceTagger",
+    "Evaluator", "WeightingJudge", "ServingValidator", "Pusher", "ReportGen",
 }  # fmt: skip
 
 
@@ -68,7 +70,7 @@ def test_the_report_stands_alone_and_says_the_verdict(street: Street):
     page = (street.folder / "report" / "index.html").read_text()
     assert street.summary["verdict"]["sentence"].split(":")[0] in page
     assert not re.search(r"(src|href)=[\"']https?:", page)
-    facts = json.loads((street.folder / "report" / "facts.json").read_text())
+    facts = street.facts
     ranked = {feature["name"] for feature in facts["ranking"]["features"]}
     assert {"lexical_token_overlap", "price_z", "brand_id", "cosine"} <= ranked
     assert len(facts["ranking"]["map"]["x"]) > 100
@@ -76,6 +78,36 @@ def test_the_report_stands_alone_and_says_the_verdict(street: Street):
     # Words cost time: of the samples at either end alone.
     assert all(sample["words"]["title"] for sample in samples[:20])
     assert 'class="for4' in page or 'class="against4' in page
+
+
+def test_the_report_opens_in_a_browser_and_has_every_part(street: Street, chromium: Chromium):
+    page = street.folder / "report" / "index.html"
+    assert page.stat().st_size < 5_000_000
+    chromium.show(390)
+    chromium.open(page)
+    assert chromium.complaints == []
+    assert chromium.requests == [page.absolute().as_uri()]
+    assert chromium.run("document.documentElement.scrollWidth") <= 390
+    missing = chromium.run("[...document.querySelectorAll('.missing')].map((p) => p.textContent)")
+    # No groups are named in the config, and AnomalyGate has no earlier span to compare with.
+    assert all("groups" in line or "Drift" in line for line in missing), missing
+    slices = chromium.run("""[...document.querySelectorAll("#slices-table tbody tr")]
+        .map((row) => row.dataset.column)""")
+    assert {"device", "query_frequency", "item_novelty"} & set(slices)
+
+
+def test_evaluator_and_judge_measure_the_same(street: Street):
+    """One by TFMA through Beam, the other in memory, on the same tagged rows."""
+    [evaluation] = (street.folder / "artifacts/Evaluator/evaluation").iterdir()
+    found = metrics(evaluation)
+    whole = found[(found["slice"] == ()) & ~found["diff"]].set_index(["output", "name"])["value"]
+    natural = street.facts["comparison"]["views"]["natural"]
+    assert whole["ctr", "example_count"] == natural["rows"]
+    for metric in natural["metrics"]:
+        head, _, name = metric["name"].partition("_")
+        assert whole[head, name] == pytest.approx(metric["weighted"], abs=1e-5), metric["name"]
+    keys = {key[0][0] for key in found["slice"] if key}
+    assert {"device", "query_frequency", "item_novelty"} == keys
 
 
 def test_the_pushed_model_answers_as_heft_predict_does(street: Street, tmp_path: Path):
@@ -145,6 +177,7 @@ def test_rendering_the_report_again_and_in_markdown(street: Street):
     assert "index.html" in heft("report", street.folder)
     assert page.stat().st_size > 20_000
     assert "AUC" in heft("report", street.folder, "--markdown")
+    assert "no difference" in heft("compare", street.folder, street.folder)
 
 
 def test_a_search_takes_the_nodes_from_the_cache_and_writes_what_a_run_takes(street: Street):

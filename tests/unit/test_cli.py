@@ -255,7 +255,7 @@ def test_a_run_that_pushed_nothing_cannot_be_asked(heft: Heft, tmp_path: Path) -
     folder.mkdir(parents=True)
     (folder / "summary.json").write_text("{}")
     heft("predict", "shut", "--query", "q", "--title", "t").is_refusal("pushed no model")
-    heft("report", "shut").is_refusal("facts.json")
+    heft("report", "shut").is_refusal("report.json")
 
 
 def test_brackets_in_a_message_are_shown_as_they_are(heft: Heft, tmp_path: Path) -> None:

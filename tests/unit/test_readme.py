@@ -59,6 +59,10 @@ def _parse(command: str) -> click.Context:
     name, *rest = arguments
     subcommand = group.commands.get(name)
     assert subcommand is not None, f"heft has no command {name!r}"
+    if isinstance(subcommand, click.Group) and rest:
+        group, (name, *rest) = subcommand, rest
+        subcommand = group.commands.get(name)
+        assert subcommand is not None, f"heft has no command {arguments[:2]}"
     # `heft report` in a sentence names the command and is no call of it.
     return subcommand.make_context(name, rest) if rest else click.Context(subcommand)
 

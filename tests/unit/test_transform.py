@@ -8,14 +8,18 @@ import pytest
 import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from heft import features as f
 from heft.transform import lexical_features
 from tests.unit.model.rows import (
     PRICES,
     QUERIES,
+    SETTINGS,
     TITLES,
+    analysed,
     impression,
+    schema,
     shop_graph,
     shop_rows,
     transformed,
@@ -105,6 +109,34 @@ def test_texts_have_the_id_of_their_vocabulary_row_or_none() -> None:
         want = [ids.get(row[key].encode(), f.OOV) for row in rows]
         assert found[column].tolist() == want
         assert found[column][-2:].tolist() == [f.OOV, f.OOV]
+
+
+def test_empty_texts_and_texts_of_several_lines_have_a_row_of_the_table() -> None:
+    lines = [("", "Hammer\nwith handle"), ("two\r\nlines", ""), (" ", "Hammer with handle")]
+    rows = [impression(i, *texts, history=["", texts[1]]) for i, texts in enumerate(lines * 2)]
+    of = schema()
+    of.feature.append(schema_pb2.Feature(name=f.HISTORY, type=schema_pb2.BYTES))
+    graph = analysed(rows, of, SETTINGS, **{f.HISTORY: 2})
+    assert sorted(graph.vocabulary_by_name("query_text")) == [b" ", b"two lines"]
+    assert sorted(graph.vocabulary_by_name("title_text")) == [b" ", b"Hammer with handle"]
+    found = transformed(rows, graph)
+    assert (found[f.QUERY_ID] >= 0).all() and (found[f.TITLE_ID] >= 0).all()
+    assert found[f.QUERY_ID][0] == found[f.QUERY_ID][2]
+    assert found[f.TITLE_ID][0] == found[f.TITLE_ID][2]
+    # An empty title in a history is padding.
+    assert found[f.HISTORY_IDS][:3].tolist() == [
+        [f.OOV, title] if text else [f.OOV, f.OOV]
+        for title, (_, text) in zip(found[f.TITLE_ID].tolist(), lines, strict=False)
+    ]
+
+
+def test_a_price_that_no_row_has_is_nowhere_missed() -> None:
+    rows = [impression(i, "q", "t", price=None) for i in range(6)]
+    of = schema()
+    kept = [feature for feature in of.feature if feature.name != f.PRICE]
+    del of.feature[:]
+    of.feature.extend(kept)
+    assert transformed(rows, analysed(rows, of, SETTINGS))["price_z"].tolist() == [0.0] * 6
 
 
 def test_rare_and_unknown_categories_share_the_last_id() -> None:

@@ -1,7 +1,7 @@
 """Paired bootstrap over groups: is the difference of two models more than luck?
 
 Rows of one result page (or query) hang together, so whole groups are drawn
-(cluster bootstrap, Field and Welsh 2007), and both models are judged on the
+(cluster bootstrap, Field and Welsh 2007), and all models are judged on the
 same draw, which removes what they have in common (paired). Metrics sort their
 rows once; a draw only changes how often each row counts, so that a resample
 costs O(rows).
@@ -9,8 +9,9 @@ costs O(rows).
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -18,7 +19,12 @@ from pydantic import Field
 from heft.evaluation.metrics import FloatArray, IntArray, Metric
 from heft.settings import Settings
 
-__all__ = ["BootstrapSettings", "PairedDifference", "paired_bootstrap"]
+__all__ = [
+    "BootstrapSettings", "Drawn", "PairedDifference", "draw_metrics", "interval_of",
+    "paired_bootstrap", "resamples",
+]  # fmt: skip
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 class BootstrapSettings(Settings):
@@ -53,6 +59,60 @@ class PairedDifference:
     high: float
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """One metric of one model: its value, and those of the resamples, (resamples,)."""
+
+    value: float
+    resampled: FloatArray
+
+
+def draw_metrics(
+    metrics: Mapping[Key, Metric], codes: IntArray, settings: BootstrapSettings, name: str = ""
+) -> dict[Key, Drawn]:
+    """Each metric on the same resamples of groups.
+
+    Args:
+        metrics: over the same rows.
+        codes: the group of each row, integers from 0, shape (rows,); in key
+            order, so that the order of the rows does not change the result.
+        settings: resamples, seed.
+        name: what is resampled; draws depend on it and on the seed.
+
+    Returns:
+        By name; without resamples if there are fewer than two groups.
+    """
+    whole = np.ones(codes.size)
+    found: dict[Key, list[float]] = {key: [] for key in metrics}
+    for weight in resamples(codes, settings, name):
+        for key, metric in metrics.items():
+            found[key].append(metric.value(weight))
+    return {
+        key: Drawn(metric.value(whole), np.array(found[key])) for key, metric in metrics.items()
+    }
+
+
+def resamples(codes: IntArray, settings: BootstrapSettings, name: str) -> Iterator[FloatArray]:
+    """How often each row counts, (rows,), resample by resample; none of fewer than two groups."""
+    groups = int(codes.max()) + 1 if codes.size else 0
+    if groups < 2:
+        return
+    rng = np.random.default_rng([settings.seed, zlib.crc32(name.encode())])
+    for _ in range(settings.resamples_for(codes.size)):
+        times = np.bincount(rng.integers(0, groups, groups), minlength=groups)
+        yield times.astype(np.float64)[codes]
+
+
+def interval_of(resampled: FloatArray, confidence: float) -> tuple[float, float]:
+    """The percentile interval; NaN if more than one resample of ten is undefined, or all are."""
+    defined = resampled[np.isfinite(resampled)]
+    if not defined.size or defined.size < 0.9 * resampled.size:
+        return math.nan, math.nan
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def paired_bootstrap(
     pairs: Mapping[str, tuple[Metric, Metric]],
     codes: IntArray,
@@ -63,50 +123,19 @@ def paired_bootstrap(
 
     Args:
         pairs: metrics of the weighted and of the control model, over the same rows.
-        codes: the group of each row, integers from 0, shape (rows,); in key
-            order, so that the order of the rows does not change the result.
-        settings: resamples, confidence, seed.
-        name: what is resampled; draws depend on it and on the seed.
+        codes, settings, name: as of `draw_metrics`.
 
     Returns:
         One difference for each name of `pairs`. The interval is NaN with fewer
         than two groups, or if the metric was undefined in more than one
         resample of ten.
     """
-    whole = np.ones(codes.size)
-    values = {key: (a.value(whole), b.value(whole)) for key, (a, b) in pairs.items()}
-    drawn = _resampled(pairs, codes, settings, name)
-    tail = (1 - settings.confidence) / 2
+    flat = {(side, key): pair[side] for key, pair in pairs.items() for side in (0, 1)}
+    drawn = draw_metrics(flat, codes, settings, name)
     result = {}
-    for key, (weighted, control) in values.items():
-        low, high = _interval(drawn[key], tail)
-        result[key] = PairedDifference(weighted, control, weighted - control, low, high)
+    for key in pairs:
+        weighted, control = drawn[0, key], drawn[1, key]
+        low, high = interval_of(weighted.resampled - control.resampled, settings.confidence)
+        difference = weighted.value - control.value
+        result[key] = PairedDifference(weighted.value, control.value, difference, low, high)
     return result
-
-
-def _resampled(
-    pairs: Mapping[str, tuple[Metric, Metric]],
-    codes: IntArray,
-    settings: BootstrapSettings,
-    name: str,
-) -> dict[str, FloatArray]:
-    groups = int(codes.max()) + 1 if codes.size else 0
-    if groups < 2:
-        return {key: np.empty(0) for key in pairs}
-    rng = np.random.default_rng([settings.seed, zlib.crc32(name.encode())])
-    resamples = settings.resamples_for(codes.size)
-    differences = {key: np.empty(resamples) for key in pairs}
-    for index in range(resamples):
-        times = np.bincount(rng.integers(0, groups, groups), minlength=groups)
-        weight = times.astype(np.float64)[codes]
-        for key, (weighted, control) in pairs.items():
-            differences[key][index] = weighted.value(weight) - control.value(weight)
-    return differences
-
-
-def _interval(differences: FloatArray, tail: float) -> tuple[float, float]:
-    defined = differences[np.isfinite(differences)]
-    if not defined.size or defined.size < 0.9 * differences.size:
-        return math.nan, math.nan
-    low, high = np.quantile(defined, [tail, 1 - tail])
-    return float(low), float(high)

@@ -1,8 +1,6 @@
-"""Weighted against control, on the same rows, view by view.
+"""The weighted model against its control and a baseline, on the same rows, view by view.
 
-Views are never mixed: every figure names the one view it is from. The result
-holds plain numbers and text, None where a metric is undefined, and goes to
-JSON and back unchanged.
+Views are never mixed: every figure names the one view it is from.
 """
 
 import math
@@ -11,143 +9,56 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
-from heft.evaluation.bootstrap import (
-    BootstrapSettings,
-    PairedDifference,
-    paired_bootstrap,
+from heft.evaluation.bootstrap import BootstrapSettings, Drawn, draw_metrics, interval_of
+from heft.evaluation.fairness import fairness_gaps, text_values
+from heft.evaluation.grouped import group_codes
+from heft.evaluation.metrics import Bins, reliability
+from heft.evaluation.results import (
+    Comparison,
+    Interval,
+    MetricResult,
+    Model,
+    ReliabilityCurve,
+    SliceResult,
+    ViewResult,
 )
-from heft.evaluation.grouped import GroupMean, group_codes
-from heft.evaluation.metrics import Bins, Metric, Values, reliability
-from heft.evaluation.verdict import Verdict, judge
+from heft.evaluation.settings import EvaluationSettings
+from heft.evaluation.verdict import judge
 from heft.evaluation.views import (
     GROUP_BY,
     VIEWS,
-    EvaluationSettings,
     MetricBuilder,
     ViewData,
+    by_user,
     view_metrics,
 )
 from heft.features import CTCVR, CTR, NATURAL
 
-__all__ = [
-    "Comparison", "MetricResult", "ReliabilityCurve", "SliceResult", "ViewResult", "compare",
-]  # fmt: skip
+__all__ = ["BASE_RATE", "LAST_BLESSED", "compare"]
+
+# What the third model can be.
+LAST_BLESSED, BASE_RATE = "last blessed model", "base rate"
 
 # What is worth an interval in every slice; the rest would be a wall of numbers.
-SLICE_METRICS = (f"{CTR}_auc", f"{CTR}_ndcg", f"{CTR}_calibration", f"{CTCVR}_auc")
-
-
-class _Result(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
-
-
-class MetricResult(_Result):
-    """One metric of both models. `low` and `high` bound weighted - control.
-
-    `best` says which way is better: up, down, or towards one (calibration).
-    `left_out` counts groups in which a grouped metric is undefined.
-    """
-
-    name: str
-    best: Literal["higher", "lower", "one"]
-    weighted: float | None
-    control: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    left_out: int = 0
-
-    @property
-    def better(self) -> Literal["weighted", "control"] | None:
-        """The better model, None unless the interval of the difference excludes 0."""
-        if self.low is None or self.high is None or self.low <= 0 <= self.high:
-            return None
-        if self.weighted is None or self.control is None:
-            return None
-        ahead = self.weighted > self.control
-        if self.best == "lower":
-            ahead = not ahead
-        elif self.best == "one":
-            ahead = abs(self.weighted - 1) < abs(self.control - 1)
-        return "weighted" if ahead else "control"
-
-
-class SliceResult(_Result):
-    """The metrics of the rows with one value in one column."""
-
-    column: str
-    value: str
-    rows: int
-    groups: int
-    metrics: tuple[MetricResult, ...]
-
-
-class ReliabilityCurve(_Result):
-    """Mean prediction and mean label of equal-mass bins, for one model's head."""
-
-    head: str
-    model: Literal["weighted", "control"]
-    predicted: tuple[float, ...]
-    observed: tuple[float, ...]
-    rows: tuple[float, ...]
-
-
-class ViewResult(_Result):
-    """All that was measured on one view. `group_by` is what was resampled."""
-
-    name: str
-    rows: int
-    groups: int
-    group_by: str
-    confidence: float
-    resamples: int
-    metrics: tuple[MetricResult, ...]
-    slices: tuple[SliceResult, ...] = ()
-    reliability: tuple[ReliabilityCurve, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def metric(self, name: str) -> MetricResult | None:
-        """The metric of that name, None if the view has no such metric."""
-        return next((metric for metric in self.metrics if metric.name == name), None)
-
-
-class Comparison(_Result):
-    """Every view, and what follows from them."""
-
-    views: dict[str, ViewResult]
-    verdict: Verdict
-
-    def metrics(self, model: Literal["weighted", "control"]) -> dict[str, dict[str, float | None]]:
-        """The figures of one model: view, then metric."""
-        return {
-            name: {metric.name: getattr(metric, model) for metric in view.metrics}
-            for name, view in self.views.items()
-        }
-
-    def to_json(self) -> str:
-        """One JSON object; undefined figures are null."""
-        return self.model_dump_json(indent=2)
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "Comparison":
-        """The comparison `to_json` wrote.
-
-        Raises:
-            pydantic.ValidationError: the text is of another shape.
-        """
-        return cls.model_validate_json(text)
+_IN_SLICES = (
+    f"{CTR}_auc", f"{CTR}_gauc", f"{CTR}_ndcg", f"{CTR}_log_loss", f"{CTR}_calibration",
+    f"{CTR}_ece", f"{CTCVR}_auc", f"{CTCVR}_calibration",
+)  # fmt: skip
+_NOT_IN_SLICES = ("_pr", "_relevant", "_by_user")
 
 
 def compare(
-    views: Mapping[str, ViewData], settings: EvaluationSettings | None = None
+    views: Mapping[str, ViewData],
+    settings: EvaluationSettings | None = None,
+    baseline: str | None = None,
 ) -> Comparison:
-    """Judges both models on every view and says whether weighting helped.
+    """Judges the models on every view and says whether weighting helped.
 
     Args:
         views: data by view name; empty views are left out.
         settings: what to measure and how sure to be.
+        baseline: what the baseline model of the views is, if they have one.
 
     Raises:
         DataError: labels, grades or predictions are out of range or missing.
@@ -158,7 +69,8 @@ def compare(
         for name in VIEWS
         if name in views and views[name].rows
     }
-    return Comparison(views=results, verdict=judge(results, settings))
+    verdict = judge(results, settings, against_last=baseline == LAST_BLESSED)
+    return Comparison(views=results, verdict=verdict, baseline=baseline)
 
 
 def _view_result(view: ViewData, settings: EvaluationSettings) -> ViewResult:
@@ -169,6 +81,7 @@ def _view_result(view: ViewData, settings: EvaluationSettings) -> ViewResult:
             f"Intervals are from {resamples} resamples instead of {settings.bootstrap.resamples}, "
             f"because the view has {view.rows:,} rows (max_row_resamples)."
         )
+    natural = view.name == NATURAL
     return ViewResult(
         name=view.name,
         rows=view.rows,
@@ -178,7 +91,8 @@ def _view_result(view: ViewData, settings: EvaluationSettings) -> ViewResult:
         resamples=resamples,
         metrics=_metric_results(view, view_metrics(view, settings), settings.bootstrap, view.name),
         slices=tuple(_slice_results(view, settings)),
-        reliability=tuple(_reliability(view, settings.bins)) if view.name == NATURAL else (),
+        reliability=tuple(_reliability(view, settings.bins)) if natural else (),
+        fairness=fairness_gaps(view, settings) if natural else (),
         notes=tuple(notes),
     )
 
@@ -186,36 +100,76 @@ def _view_result(view: ViewData, settings: EvaluationSettings) -> ViewResult:
 def _metric_results(
     view: ViewData, builders: Mapping[str, MetricBuilder], settings: BootstrapSettings, name: str
 ) -> tuple[MetricResult, ...]:
-    codes, _ = group_codes(view.group)
+    built = {
+        (key, model): build(heads[_head(key)])
+        for key, build in builders.items()
+        for model, heads in view.models.items()
+    }
+    left_out = {key: getattr(built[key, "weighted"], "left_out", 0) for key in builders}
+    # A constant has no luck: of a base rate no resample is worth its time.
+    fixed = {model for model, heads in view.models.items() if not np.ptp(heads[CTR])}
     whole = np.ones(view.rows)
-    weighted = {key: build(view.weighted[_head(key)]) for key, build in builders.items()}
-    if view.control is None:
-        alone = {key: metric.value(whole) for key, metric in weighted.items()}
-        nan = math.nan
-        figures = {key: PairedDifference(v, nan, nan, nan, nan) for key, v in alone.items()}
-    else:
-        control = {key: build(view.control[_head(key)]) for key, build in builders.items()}
-        pairs = {key: (weighted[key], control[key]) for key in builders}
-        figures = paired_bootstrap(pairs, codes, settings, name)
-    return tuple(_metric_result(key, figures[key], weighted[key]) for key in builders)
+    drawn: dict[tuple[str, Model], Drawn] = {
+        at: Drawn(metric.value(whole), np.empty(0))
+        for at, metric in built.items()
+        if at[1] in fixed
+    }
+    # Whole users are drawn for what is averaged over users.
+    for users in (False, True):
+        own = {a: m for a, m in built.items() if by_user(a[0]) is users and a[1] not in fixed}
+        if own:
+            codes, _ = group_codes(np.asarray(view.user) if users else view.group)
+            drawn |= draw_metrics(own, codes, settings, name)
+    confidence = settings.confidence
+    return tuple(
+        _metric_result(key, {m: drawn[key, m] for m in view.models}, left_out[key], confidence)
+        for key in builders
+    )
 
 
-def _metric_result(name: str, figures: PairedDifference, metric: Metric) -> MetricResult:
+def _metric_result(
+    name: str, drawn: Mapping[Model, Drawn], left_out: int, confidence: float
+) -> MetricResult:
     best: Literal["higher", "lower", "one"] = "higher"
     if name.endswith(("_log_loss", "_ece")):
         best = "lower"
     elif name.endswith("_calibration"):
         best = "one"
+    weighted, control, baseline = (drawn.get(m) for m in ("weighted", "control", "baseline"))
+    assert weighted is not None
+    change, change_interval = _difference(weighted, control, confidence)
+    last, last_interval = _difference(weighted, baseline, confidence)
+    # Resamples repeat rows, and bins of fewer distinct rows lie further from the diagonal: the
+    # interval of an ECE would lie beside it. A difference of two has that on either side.
+    own = {m: d for m, d in drawn.items() if not name.endswith("_ece")}
     return MetricResult(
         name=name,
         best=best,
-        weighted=_number(figures.weighted),
-        control=_number(figures.control),
-        difference=_number(figures.difference),
-        low=_number(figures.low),
-        high=_number(figures.high),
-        left_out=metric.left_out if isinstance(metric, GroupMean) else 0,
+        weighted=_number(weighted.value),
+        control=_number(control.value) if control else None,
+        difference=change,
+        low=change_interval[0] if change_interval else None,
+        high=change_interval[1] if change_interval else None,
+        left_out=left_out,
+        baseline=_number(baseline.value) if baseline else None,
+        weighted_interval=_interval(own.get("weighted"), confidence),
+        control_interval=_interval(own.get("control"), confidence),
+        baseline_interval=_interval(own.get("baseline"), confidence),
+        versus_baseline=last,
+        versus_baseline_interval=last_interval,
     )
+
+
+def _difference(
+    weighted: Drawn, other: Drawn | None, confidence: float
+) -> tuple[float | None, Interval | None]:
+    if other is None:
+        return None, None
+    if weighted.resampled.size != other.resampled.size:
+        return _number(weighted.value - other.value), None
+    difference = weighted.value - other.value
+    between = Drawn(difference, weighted.resampled - other.resampled)
+    return _number(difference), _interval(between, confidence)
 
 
 def _slice_results(view: ViewData, settings: EvaluationSettings) -> list[SliceResult]:
@@ -224,16 +178,18 @@ def _slice_results(view: ViewData, settings: EvaluationSettings) -> list[SliceRe
     )
     results = []
     for column, values in view.slices.items():
-        codes, names = pd.factorize(_text(values), sort=True)
+        codes, names = pd.factorize(text_values(values), sort=True)
         sizes = np.bincount(codes, minlength=len(names))
         largest = np.argsort(-sizes, kind="stable")[: settings.max_slices]
+        if len(names) < 2:
+            continue
         for code in largest[sizes[largest] >= settings.min_slice_rows]:
             part = view.take(np.flatnonzero(codes == code))
             value = str(names[code])
             builders = {
                 name: build
                 for name, build in view_metrics(part, settings).items()
-                if name.startswith(SLICE_METRICS) and not name.endswith(("_pr", "_relevant"))
+                if name.startswith(_IN_SLICES) and not name.endswith(_NOT_IN_SLICES)
             }
             results.append(
                 SliceResult(
@@ -249,20 +205,14 @@ def _slice_results(view: ViewData, settings: EvaluationSettings) -> list[SliceRe
 
 def _reliability(view: ViewData, bins: int) -> list[ReliabilityCurve]:
     labels = {CTR: view.click, CTCVR: view.conversion}
-    models: dict[Literal["weighted", "control"], Mapping[str, Values] | None] = {
-        "weighted": view.weighted,
-        "control": view.control,
-    }
-    curves = []
-    for head in view.judged:
-        for model, predictions in models.items():
-            if predictions is not None:
-                points = reliability(np.asarray(labels[head]), predictions[head], bins)
-                curves.append(_curve(head, model, points))
-    return curves
+    return [
+        _curve(head, model, reliability(np.asarray(labels[head]), predictions[head], bins))
+        for head in view.judged
+        for model, predictions in view.models.items()
+    ]
 
 
-def _curve(head: str, model: Literal["weighted", "control"], points: Bins) -> ReliabilityCurve:
+def _curve(head: str, model: Model, points: Bins) -> ReliabilityCurve:
     return ReliabilityCurve(
         head=head,
         model=model,
@@ -272,13 +222,15 @@ def _curve(head: str, model: Literal["weighted", "control"], points: Bins) -> Re
     )
 
 
-def _text(values: Values) -> Values:
-    decoded = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values]
-    return np.array(decoded, object)
-
-
 def _head(metric: str) -> str:
     return metric.split("_", 1)[0]
+
+
+def _interval(drawn: Drawn | None, confidence: float) -> Interval | None:
+    if drawn is None:
+        return None
+    low, high = interval_of(drawn.resampled, confidence)
+    return (low, high) if math.isfinite(low) else None
 
 
 def _number(value: float) -> float | None:

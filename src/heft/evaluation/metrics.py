@@ -45,20 +45,23 @@ class Metric(Protocol):
         ...
 
 
-def checked(label: Values, score: Values, probability: bool = False) -> tuple[FloatArray, ...]:
+def checked(
+    label: Values, score: Values, probability: bool = False, bounded: bool = True
+) -> tuple[FloatArray, ...]:
     """Labels and scores as float64.
 
     Raises:
-        DataError: shapes differ, a value is not finite, or lies outside [0, 1].
+        DataError: shapes differ, a value is not finite, or a probability or `bounded` label is
+            outside [0, 1].
     """
     y, s = np.asarray(label, np.float64), np.asarray(score, np.float64)
     if y.ndim != 1 or y.shape != s.shape:
         raise DataError(f"labels {y.shape} and scores {s.shape} must both be of shape (rows,)")
-    for name, values, bounded in (("label", y, True), ("score", s, probability)):
+    for name, values, within in (("label", y, bounded), ("score", s, probability)):
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values))[0])
             raise DataError(f"{name}={values[row]} in row {row}: expected a finite number")
-        if bounded and values.size and (values.min() < 0 or values.max() > 1):
+        if within and values.size and (values.min() < 0 or values.max() > 1):
             raise DataError(f"{name} in [{values.min()}, {values.max()}]: expected [0, 1]")
     return y, s
 
@@ -71,10 +74,8 @@ def ratio(numerator: float, denominator: float) -> float:
 class _Ranked:
     """Labels and scores in score order, and how to bring row weights into it."""
 
-    def __init__(
-        self, label: Values, score: Values, descending: bool, probability: bool = False
-    ) -> None:
-        y, s = checked(label, score, probability)
+    def __init__(self, label: Values, score: Values, *, descending: bool, **ranges: bool) -> None:
+        y, s = checked(label, score, **ranges)
         self.order = np.argsort(-s if descending else s, kind="stable")
         self.label, self.score = y[self.order], s[self.order]
 
@@ -84,13 +85,15 @@ class Auc:
 
     The probability that a random positive scores above a random negative
     (Hanley and McNeil 1982), with each row y of the one and 1 - y of the other.
+    Labels that are not `bounded` are unbiased estimates of a label, such as a click over
+    the probability that it was looked at, which lie outside [0, 1].
     """
 
-    def __init__(self, label: Values, score: Values) -> None:
-        self._ranked = _Ranked(label, score, descending=False)
+    def __init__(self, label: Values, score: Values, bounded: bool = True) -> None:
+        self._ranked = _Ranked(label, score, descending=False, bounded=bounded)
 
     def value(self, weight: FloatArray) -> float:
-        """The AUC in [0, 1]."""
+        """The AUC, in [0, 1] for bounded labels."""
         ranked = self._ranked
         return float(_auc(ranked.order, ranked.label, ranked.score, weight))
 

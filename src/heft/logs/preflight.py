@@ -49,6 +49,7 @@ class Preflight:
     size: dict[str, int]
     rows: int = 0  # of the impressions; of text files, guessed from their size
     persons: tuple[str, ...] = ()  # columns that leave as keyed hashes
+    columns: frozenset[str] = frozenset()  # that impressions or catalogue have, by Heft's names
 
     @property
     def span(self) -> int:
@@ -126,7 +127,7 @@ def preflight(settings: LogsSettings) -> Preflight:
     persons = person_columns(settings.privacy, sorted(provided))
     if persons:
         need_key(settings.privacy, persons)
-    return Preflight(spans, files, size, rows, persons)
+    return Preflight(spans, files, size, rows, persons, frozenset(provided))
 
 
 def _hides(settings: LogsSettings, provided: set[str]) -> bool:

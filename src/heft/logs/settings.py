@@ -14,7 +14,7 @@ from heft.logs.privacy import PrivacySettings
 from heft.logs.spans import SpanPattern
 from heft.settings import Settings
 
-__all__ = ["LogsSettings", "SplitSettings", "StreamSettings"]
+__all__ = ["LogsSettings", "SplitSettings", "StreamSettings", "as_span"]
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -80,7 +80,7 @@ class SplitSettings(Settings):
         return self
 
 
-def _as_span(value: Any) -> Any:
+def as_span(value: Any) -> Any:
     """A date, as YAML or text has it, as the number 20260301."""
     if isinstance(value, str):
         try:
@@ -126,7 +126,7 @@ class LogsSettings(Settings):
     """All of ingest. Windows are in seconds; a stream a log has not is `null`."""
 
     root: str
-    span: Annotated[Annotated[int, Field(ge=0)] | Literal["latest"], BeforeValidator(_as_span)] = (
+    span: Annotated[Annotated[int, Field(ge=0)] | Literal["latest"], BeforeValidator(as_span)] = (
         "latest"
     )
     # Spans that are read: so many, the last of which is `span`.

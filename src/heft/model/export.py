@@ -179,7 +179,10 @@ def export(served: ServedModel, transform_settings: TransformSettings, path: str
     def serve_examples(examples: tf.Tensor) -> Tensors:
         raw = tf.io.parse_example(examples, needed)
         position = _flat(raw.pop(f.POSITION), 0) if f.POSITION in raw else None
-        flat = {name: _flat(raw[name], _default(dtype)) for name, dtype in columns.items()}
+        flat = {
+            name: _flat(raw[name], _default(dtype))
+            for name, dtype in columns.items() if name in raw
+        }  # fmt: skip
         flat |= {name: dense_rows(raw[name], entry.shape[1]) for name, entry in lists.items()}
         return served.predict(flat, position)
 
@@ -206,6 +209,9 @@ def _as_raw(columns: Tensors, spec: dict[str, Any]) -> Tensors:
     """Columns (batch,) or (batch, width) in the form that Transform's graph was built with."""
     raw: Tensors = {}
     for name, values in columns.items():
+        # No row had a value, so that the schema lacks the column.
+        if name not in spec:
+            continue
         if isinstance(spec[name], tf.io.VarLenFeature):
             column = values if len(values.shape) == 2 else values[:, None]
             raw[name] = tf.sparse.from_dense(column)

@@ -16,14 +16,16 @@ from heft.model.network import InputSizes
 from heft.model.packing import Layout, pack
 from heft.model.plan import TrainingRows
 from heft.model.settings import ModelSettings
-from heft.model.warm_start import WARM_START_DIR, Lineage, load_base, warm_start
+from heft.model.warm_start import WARM_START_DIR, Lineage, WarmStart, load_base, warm_start
 from heft.selection.ranking import FeatureRanking
 from heft.selection.selecting import Selection, select
 from heft.selection.settings import SelectionSettings
 from heft.text.table import TextTable
 from heft.transform import TransformSettings
 
-__all__ = ["FLAT", "Materials", "TrainingRun", "base_weights", "input_sizes", "pack_rows"]
+__all__ = [
+    "FLAT", "Materials", "TrainingRun", "base_of", "base_weights", "input_sizes", "pack_rows",
+]  # fmt: skip
 
 # A control's click head learns the average position.
 FLAT = np.array([[1, 0]], np.float32)
@@ -142,21 +144,29 @@ def pack_rows(run: TrainingRun, sizes: InputSizes, folder: str) -> TrainingRows:
             f"{rows.train.clicks} of {rows.train.rows} training impressions were clicked: expected "
             "both clicked and unclicked ones; check the clicks stream and click_window"
         )
+    if not rows.tune.clicks:
+        raise TrainingError(
+            f"none of {rows.tune.rows} impressions of the split tune was clicked: training is "
+            "stopped and calibrated by it; expected clicks, so raise logs.splits.tune"
+        )
     return rows
+
+
+def base_of(run: TrainingRun, settings: ModelSettings, name: str) -> WarmStart | None:
+    """The weights of `name` in the base model; None where there is none.
+
+    The run's own last blessed model comes before one that the settings name.
+    """
+    path = (run.base_model if settings.warm_start else None) or settings.base_model
+    return None if path is None else load_base(Path(path) / WARM_START_DIR / name)
 
 
 def base_weights(
     run: TrainingRun, settings: ModelSettings, name: str, lineage: Lineage
 ) -> Callable[[keras.Model], object] | None:
-    """Hands on the weights of `name` in the base model; None where there is none.
-
-    The run's own last blessed model comes before one that the settings name.
-    """
-    path = (run.base_model if settings.warm_start else None) or settings.base_model
-    if path is None:
-        return None
-    base = load_base(Path(path) / WARM_START_DIR / name)
-    return lambda core: warm_start(core, lineage, base)
+    """Hands on the weights that `base_of` finds; None where there are none."""
+    base = base_of(run, settings, name)
+    return None if base is None else lambda core: warm_start(core, lineage, base)
 
 
 def _chosen(

@@ -2,7 +2,7 @@
 
 import importlib.util
 import sys
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,8 +11,11 @@ from heft.settings import Settings
 
 __all__ = [
     "CompressionSettings", "PrivacySettings", "StudentSettings", "TrackingSettings",
-    "WandbSettings",
+    "WandbSettings", "Width",
 ]  # fmt: skip
+
+
+Width = Annotated[int, Field(ge=1)]  # of a layer
 
 
 class CompressionSettings(Settings):
@@ -55,7 +58,7 @@ class StudentSettings(Settings):
         share: of what it learns that comes from the larger one and not from the labels.
     """
 
-    hidden: tuple[int, ...] = Field((16,), min_length=1)
+    hidden: tuple[Width, ...] = Field((16,), min_length=1)
     share: float = Field(0.5, gt=0, le=1)
 
 

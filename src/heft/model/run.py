@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from heft.errors import EncoderError
 from heft.model import targets as t
 from heft.model.architectures import MODEL_TASKS
 from heft.model.calibration import Calibration, fit_calibration
@@ -18,7 +19,14 @@ from heft.model.compression import compressed, compression_facts
 from heft.model.export import ServedModel, export
 from heft.model.inputs import evaluation_batches
 from heft.model.ledger import together
-from heft.model.materials import FLAT, Materials, TrainingRun, base_weights, pack_rows
+from heft.model.materials import (
+    FLAT,
+    Materials,
+    TrainingRun,
+    base_of,
+    base_weights,
+    pack_rows,
+)
 from heft.model.network import POSITION_BIAS, InputSizes
 from heft.model.packing import PackedRows
 from heft.model.plan import TrainingRows
@@ -27,7 +35,7 @@ from heft.model.settings import ModelSettings
 from heft.model.tracking import Tracker, tracked
 from heft.model.training import Trained, Watch, distilled, train
 from heft.model.warm_start import EXTRAS_DIR, WARM_START_DIR, save_base
-from heft.text.encoder import load_encoder
+from heft.text.encoder import TextEncoder, load_encoder
 from heft.text.table import TextTable
 from heft.transform import TransformSettings
 
@@ -58,7 +66,7 @@ def train_and_export(
         TrainingError: no clicks to learn from, or the loss is not finite.
     """
     made = Materials.of(run, transform_settings, settings.history, settings.selection)
-    encoder = load_encoder(made.table.settings)
+    encoder = _encoder(made.table)
     layer = made.transform.transform_features_layer()
     spec = made.transform.raw_feature_spec()
     facts: Facts = {HISTORY_FILE: {}, CALIBRATION_FILE: {}, COMPRESSION_FILE: {}, PRIVACY_FILE: {}}
@@ -70,9 +78,9 @@ def train_and_export(
         # Rates of training rows would tell of them without noise.
         sizes = made.sizes.with_rates(rows.tune if settings.privacy else rows.train)
         for name, (path, line) in models.items():
-            base = base_weights(run, settings, name, made.lineage)
+            begin = base_weights(run, settings, name, made.lineage)
             trained, served = _fitted(
-                run, settings, name, rows, made.table, sizes, line, base, facts
+                run, settings, name, rows, made.table, sizes, line, begin, facts
             )
             served = compressed(served, settings)
             rates = calibrated(served, rows.tune, sizes, settings, line)
@@ -86,7 +94,8 @@ def train_and_export(
             export(whole, transform_settings, path)
             # The pushed model carries both, since what follows it trains both.
             _write(Path(path) / EXTRAS_DIR, ENCODER_FILE, _encoder_facts(made.table))
-            save_base(trained.core, made.lineage, Path(run.model_dir) / WARM_START_DIR / name)
+            place = Path(run.model_dir) / WARM_START_DIR / name
+            save_base(trained.core, made.lineage, place, base_of(run, settings, name))
             if trained.privacy is not None:
                 _write(Path(path) / EXTRAS_DIR, PRIVACY_FILE, trained.privacy)
     if made.selection is not None:
@@ -98,6 +107,23 @@ def train_and_export(
             _write(Path(run.log_dir), file, content)
     if run.resume_dir:
         shutil.rmtree(run.resume_dir, ignore_errors=True)
+
+
+def _encoder(table: TextTable) -> TextEncoder:
+    """The encoder of a table's vectors, for the texts that it lacks.
+
+    Raises:
+        EncoderError: what lies there is another one by now.
+    """
+    encoder = load_encoder(table.settings)
+    if encoder.fingerprint != table.fingerprint:
+        raise EncoderError(
+            f"encoder={table.settings.encoder!r} has the fingerprint "
+            f"{encoder.fingerprint[:12]}, and the text table was made with "
+            f"{table.fingerprint[:12]}: new texts would get vectors of another kind; run the "
+            "whole street again, or put that encoder back"
+        )
+    return encoder
 
 
 def _fitted(

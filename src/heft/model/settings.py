@@ -9,6 +9,7 @@ from heft.model.options import (
     PrivacySettings,
     StudentSettings,
     TrackingSettings,
+    Width,
 )
 from heft.selection.settings import SelectionSettings
 from heft.settings import Settings
@@ -75,7 +76,7 @@ class ModelSettings(Settings):
 
     architecture: Literal["esmm", "shared_bottom", "mmoe", "ple"] = "esmm"
     body: Literal["mlp", "dcn_v2"] = "mlp"
-    hidden: tuple[int, ...] = (64, 32)
+    hidden: tuple[Width, ...] = (64, 32)
     experts: int = Field(4, ge=1)
     cross_layers: int = Field(2, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
@@ -84,20 +85,20 @@ class ModelSettings(Settings):
     vector_width: int = Field(16, ge=1)
     history: bool = False
     history_width: int = Field(16, ge=1)
-    l2: float = Field(3e-3, ge=0)
+    l2: float = Field(1e-2, ge=0, allow_inf_nan=False)
     position: Literal["examination", "additive"] = "examination"
     cvr_loss: Literal["esmm", "escm2_ips", "escm2_dr"] = "esmm"
-    cvr_weight: float = Field(1.0, ge=0)
-    counterfactual_weight: float = Field(0.5, ge=0)
+    cvr_weight: float = Field(1.0, ge=0, allow_inf_nan=False)
+    counterfactual_weight: float = Field(0.5, ge=0, allow_inf_nan=False)
     negative_rate: float = Field(1.0, gt=0, le=1)
     epochs: int = Field(5, ge=1)
     patience: int = Field(2, ge=1)
     batch_size: int = Field(1024, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
-    clip_norm: float = Field(5.0, gt=0)
+    learning_rate: float = Field(2e-3, gt=0, allow_inf_nan=False)
+    clip_norm: float = Field(5.0, gt=0, allow_inf_nan=False)
     selection: SelectionSettings | None = None
     weights: Literal["loss", "sampling", "both", "curriculum", "formula_4_2", "learned"] = "loss"
-    curriculum_epochs: float = Field(2.0, gt=0)
+    curriculum_epochs: float = Field(2.0, gt=0, allow_inf_nan=False)
     meta_every: int = Field(2, ge=1)
     calibration: Literal["none", "platt", "isotonic"] = "platt"
     reference_position: int = Field(1, ge=1)
@@ -112,7 +113,7 @@ class ModelSettings(Settings):
     precision: Literal["float32", "mixed"] = "float32"
     jit: bool = False
     strategy: Literal["default", "one_device", "mirrored", "multi_worker", "tpu"] = "default"
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**31)
 
     @model_validator(mode="after")
     def _experts_have_bodies(self) -> Self:
@@ -120,6 +121,15 @@ class ModelSettings(Settings):
             raise ValueError(
                 f"architecture={self.architecture} with hidden=[] shares nothing: expected at "
                 "least one width, or architecture: esmm"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _learned_is_not_compiled(self) -> Self:
+        if self.weights == "learned" and self.jit:
+            raise ValueError(
+                "weights=learned and jit=true do not go together: XLA cannot compile a step within "
+                "a step; expected jit: false"
             )
         return self
 

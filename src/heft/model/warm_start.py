@@ -26,6 +26,7 @@ __all__ = [
 EXTRAS_DIR = "assets.extra"
 WARM_START_DIR = f"{EXTRAS_DIR}/warm_start"
 _FACTS, _WEIGHTS = "lineage.json", "weights.npz"
+_RETIRED = "retired/"
 _FORMAT = 1
 
 
@@ -57,23 +58,41 @@ class WarmStart:
         lineage: what they mean.
         weights: arrays of each layer, by its name.
         place: where they were read.
+        retired: values that an earlier vocabulary had and this one lacks, and their rows,
+            by categorical column: a brand that is away for a day comes back as it was.
     """
 
     lineage: Lineage
     weights: dict[str, list[np.ndarray]]
     place: str
+    retired: Mapping[str, tuple[tuple[str, ...], np.ndarray]] = field(default_factory=dict)
+
+    def rows(self, column: str) -> tuple[tuple[str, ...], np.ndarray]:
+        """All values of a column with a row, that of unknown values last among the rows."""
+        values, rows = self.lineage.vocabularies[column], self.weights[f"{column}_embedding"][0]
+        gone, kept = self.retired.get(column, ((), rows[:0]))
+        return (*values, *gone), np.concatenate([rows[:-1], kept, rows[-1:]])
 
 
-def save_base(core: keras.Model, lineage: Lineage, folder: str | Path) -> None:
-    """Writes what `load_base` reads; `folder` is made."""
+def save_base(
+    core: keras.Model, lineage: Lineage, folder: str | Path, before: WarmStart | None = None
+) -> None:
+    """Writes what `load_base` reads; `folder` is made.
+
+    Values of `before`, which training began with, are kept if `lineage` has them no longer.
+    """
     Path(folder).mkdir(parents=True, exist_ok=True)
     arrays = {
         f"{layer.name}/{number}": array
         for layer in core.layers
         for number, array in enumerate(layer.get_weights())
     }
+    retired = {} if before is None else _retired(before, lineage)
+    arrays |= {f"{_RETIRED}{name}": rows for name, (_, rows) in retired.items()}
     np.savez(Path(folder) / _WEIGHTS, **arrays)
     facts = {"format": _FORMAT, **asdict(lineage)}
+    if retired:
+        facts["retired"] = {name: values for name, (values, _) in retired.items()}
     for optional in ("vectors", "history"):
         if not facts[optional]:
             del facts[optional]
@@ -87,7 +106,7 @@ def load_base(folder: str | Path) -> WarmStart:
         TrainingError: there is none, or none of this format.
     """
     try:
-        lineage = _read_lineage(Path(folder))
+        lineage, gone = _read_lineage(Path(folder))
         with np.load(Path(folder) / _WEIGHTS) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except OSError as error:
@@ -95,10 +114,11 @@ def load_base(folder: str | Path) -> WarmStart:
             f"{folder} holds no weights to begin with: expected {_FACTS} and {_WEIGHTS} of an "
             "earlier run; leave out model.warm_start and model.base_model to begin anew"
         ) from error
+    retired = {name: (values, arrays.pop(f"{_RETIRED}{name}")) for name, values in gone.items()}
     weights: dict[str, list[np.ndarray]] = {}
     for name in sorted(arrays, key=lambda n: (n.rsplit("/", 1)[0], int(n.rsplit("/", 1)[1]))):
         weights.setdefault(name.rsplit("/", 1)[0], []).append(arrays[name])
-    return WarmStart(lineage, weights, str(folder))
+    return WarmStart(lineage, weights, str(folder), retired)
 
 
 def check_base(model: str | Path, names: Sequence[str], lineage: Lineage) -> None:
@@ -114,7 +134,7 @@ def check_base(model: str | Path, names: Sequence[str], lineage: Lineage) -> Non
     """
     for name in names:
         try:
-            before = _read_lineage(Path(model) / WARM_START_DIR / name)
+            before, _ = _read_lineage(Path(model) / WARM_START_DIR / name)
         except (OSError, TrainingError) as error:
             hint = "; with model.control: false it need not have one" if name == "control" else ""
             raise ConfigError(
@@ -149,10 +169,10 @@ def warm_start(core: keras.Model, lineage: Lineage, base: WarmStart) -> dict[str
         old, fresh = base.weights.get(layer.name, []), layer.get_weights()
         name = layer.name.removesuffix("_embedding")
         if name in lineage.vocabularies and old:
-            place = _places(base.lineage.vocabularies[name], lineage.vocabularies[name])
+            values, kept = base.rows(name)
+            place = _places(values, lineage.vocabularies[name])
             new[name] = int((place < 0).sum())
-            rows = np.where(place[:, None] >= 0, old[0][place], fresh[0])
-            layer.set_weights([rows])
+            layer.set_weights([np.where(place[:, None] >= 0, kept[place], fresh[0])])
         elif old:
             layer.set_weights(old)
     return new
@@ -180,20 +200,34 @@ def _places(old: tuple[str, ...], now: tuple[str, ...]) -> np.ndarray:
     return np.array([at.get(value, -1) for value in now] + [len(old)])
 
 
-def _read_lineage(folder: Path) -> Lineage:
+def _retired(before: WarmStart, now: Lineage) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    found = {}
+    for name, current in now.vocabularies.items():
+        if name not in before.lineage.vocabularies or f"{name}_embedding" not in before.weights:
+            continue
+        values, rows = before.rows(name)
+        places = [k for k, value in enumerate(values) if value not in set(current)]
+        if places:
+            found[name] = tuple(values[k] for k in places), rows[places]
+    return found
+
+
+def _read_lineage(folder: Path) -> tuple[Lineage, dict[str, tuple[str, ...]]]:
+    """The lineage, and the values that have retired, by column."""
     facts = json.loads((folder / _FACTS).read_text())
     if facts.get("format") != _FORMAT:
         raise TrainingError(
             f"{folder} has another format: leave out model.warm_start and model.base_model once"
         )
     vocabularies = {name: tuple(values) for name, values in facts["vocabularies"].items()}
-    return Lineage(
+    lineage = Lineage(
         facts["encoder"],
         tuple(facts["dense"]),
         vocabularies,
         facts.get("vectors", {}),
         facts.get("history", False),
     )
+    return lineage, {name: tuple(values) for name, values in facts.get("retired", {}).items()}
 
 
 def _other_meaning(now: Lineage, before: Lineage) -> list[str]:

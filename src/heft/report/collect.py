@@ -6,15 +6,18 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tensorflow_model_analysis.api import model_eval_lib
-
 from heft.evaluation.judging import VERDICT_FILE
+from heft.evaluation.verdict import SUSPICIOUS
 from heft.explain import Word, explain_pairs
+from heft.features import CTR
 from heft.importance.estimate import SUMMARY_FILE
 from heft.model.run import HISTORY_FILE, SELECTION_FILE
 from heft.report.page import render
+from heft.report.thresholds import failed_thresholds
 from heft.selection.map import TitleMap
 from heft.selection.ranking import EMBEDDING, FeatureRanking
+from heft.selection.shap_summary import ShapSummary
+from heft.selection.weight_slices import WeightSlices
 from heft.text.table import TextTable
 
 __all__ = ["FACTS_FILE", "PAGE_FILE", "Sources", "collect", "write_report"]
@@ -22,6 +25,7 @@ __all__ = ["FACTS_FILE", "PAGE_FILE", "Sources", "collect", "write_report"]
 FACTS_FILE = "facts.json"
 PAGE_FILE = "index.html"
 INGEST_FILE = "summary.json"
+GATE_FILE = "gate.json"
 _EXPLAINED = 20  # samples of a kind
 _DIMENSIONS = 4  # shown of each kind of vector
 
@@ -44,6 +48,7 @@ class Sources:
     serving_reason: str
     pushed: bool
     model_path: str
+    anomalies: str | None = None
 
 
 def write_report(sources: Sources, run: dict[str, Any], output_uri: str) -> dict[str, Any]:
@@ -68,8 +73,10 @@ def collect(sources: Sources) -> dict[str, Any]:
     comparison = _json(sources.verdict, VERDICT_FILE)
     return {
         **_ingested(_json(sources.quarantine, INGEST_FILE)),
+        "gate": _gate(sources.anomalies),
         "distinct_texts": {"queries": len(table.queries), "titles": len(table.titles)},
-        "importance": _importance(_json(sources.importance, SUMMARY_FILE), table, sources.model),
+        "importance": _importance(_json(sources.importance, SUMMARY_FILE), table, sources.model)
+        | _weight_slices(sources.ranking),
         "ranking": _ranking(sources),
         "training": _json(sources.model_run, HISTORY_FILE),
         "comparison": comparison,
@@ -104,6 +111,17 @@ def _ingested(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _gate(uri: str | None) -> dict[str, Any] | None:
+    """What AnomalyGate compared; None where it left no facts."""
+    there = uri is not None and (Path(uri) / GATE_FILE).is_file()
+    return _json(uri, GATE_FILE) if uri is not None and there else None
+
+
+def _weight_slices(ranking: str) -> dict[str, Any]:
+    found = WeightSlices.load(ranking)
+    return {"slices": [asdict(part) for part in found.slices] if found else []}
+
+
 def _importance(summary: dict[str, Any], table: TextTable, model: str) -> dict[str, Any]:
     """The summary with texts in place of their ids, and what the model makes of their words."""
     whole = []
@@ -130,6 +148,14 @@ def _word(word: Word) -> dict[str, Any]:
     return {"text": word.text} | {name: round(value, 5) for name, value in figures.items()}
 
 
+def _most_telling(ranking: str) -> str:
+    """Where to look for a label among the features: it tells the most of clicks."""
+    feature = FeatureRanking.load(ranking).features[0]
+    found = feature.measures[CTR]["correlation"]
+    correlation = "" if found is None else f", with a correlation of {found:.3f}"
+    return f"Of single features {feature.name} tells the most of clicks{correlation}."
+
+
 def _ranking(places: Sources) -> dict[str, Any]:
     """All that the model may see, and of the dimensions of the embeddings the best."""
     ranking = FeatureRanking.load(places.ranking)
@@ -144,6 +170,7 @@ def _ranking(places: Sources) -> dict[str, Any]:
     ]
     chosen = Path(places.model_run) / SELECTION_FILE
     drawn = TitleMap.load(places.ranking)
+    explained = ShapSummary.load(places.ranking)
     return {
         "rows": ranking.rows,
         "of": ranking.of,
@@ -152,6 +179,7 @@ def _ranking(places: Sources) -> dict[str, Any]:
         "features": features,
         "kept": json.loads(chosen.read_text())["kept"] if chosen.is_file() else None,
         "map": asdict(drawn) if drawn else None,
+        "shap": asdict(explained) if explained else None,
     }
 
 
@@ -163,36 +191,10 @@ def _reasons(sources: Sources, comparison: dict[str, Any]) -> list[str]:
     """Why the model is not blessed, one sentence per gate that said no."""
     reasons = []
     if not sources.evaluator_blessed:
-        reasons += _failed_thresholds(sources.evaluation)
-    if comparison["verdict"]["outcome"] == "harmed":
-        reasons.append(comparison["verdict"]["sentence"])
+        reasons += failed_thresholds(sources.evaluation)
+    reasons += comparison["verdict"]["objections"]
+    if any(line.startswith(SUSPICIOUS) for line in comparison["verdict"]["objections"]):
+        reasons.append(_most_telling(sources.ranking))
     if not sources.serving_blessed:
         reasons.append(f"Serving check failed: {sources.serving_reason or 'no reason given'}")
     return reasons
-
-
-def _failed_thresholds(evaluation: str) -> list[str]:
-    """The metrics below their thresholds, with value and bound, as TFMA recorded them."""
-    result = model_eval_lib.load_validation_result(evaluation)
-    if result.missing_thresholds:
-        return ["The Evaluator had no thresholds to judge by: set thresholds in the config."]
-    failures = [
-        f"Evaluator: {failure.metric_key.output_name or 'model'} {failure.metric_key.name} on "
-        f"{_slice(by_slice.slice_key)}: {_value(failure)}; {_bounds(failure.metric_threshold)}"
-        for by_slice in result.metric_validations_per_slice
-        for failure in by_slice.failures
-    ]
-    return failures or ["The Evaluator did not bless the model."]
-
-
-def _slice(key: Any) -> str:
-    parts = [f"{part.column}={part.bytes_value.decode()}" for part in key.single_slice_keys]
-    return ", ".join(parts) or "all impressions"
-
-
-def _value(failure: Any) -> str:
-    return failure.message or f"{failure.metric_value.double_value.value:.4g}"
-
-
-def _bounds(threshold: Any) -> str:
-    return "expected " + " ".join(str(threshold).split())

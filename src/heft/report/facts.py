@@ -1,208 +1,36 @@
-"""The facts of a run: what the report shows and what `summary.json` holds.
+"""The facts of a run: what the report shows, and what `report.json` and `summary.json` hold.
 
 Every part may be absent, because a run may stop early; the report then says
 that it is not available. Keys that are not known here are ignored, so that a
 newer run can be read by an older Heft.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from heft.errors import DataError
-from heft.evaluation.comparison import Comparison
-from heft.evaluation.verdict import Verdict
+from heft.evaluation.results import Comparison, Verdict
+from heft.report.parts import Fact, GateFacts, Importance, Lineage, Metrics, Ranking, Rows, Stream
 
-__all__ = [
-    "Examination", "Facts", "Histogram", "Importance", "Lineage", "Metrics", "Ranking", "Rows",
-    "Sample", "ScoreSummary", "Stream", "TaskImportance", "TitleMap", "parse_facts", "summary",
-]  # fmt: skip
+__all__ = ["Facts", "complete", "json_schema", "parse_facts", "summary"]
 
-Figures = dict[str, dict[str, float | None]]
+SCHEMA_VERSION = 1
 
 
-class _Fact(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
-
-
-class Rows(_Fact):
-    """Rows of all streams read, rows written, and impressions by split."""
-
-    read: int | None = None
-    written: int | None = None
-    splits: dict[str, int] = {}
-
-
-class Stream(_Fact):
-    """What became of one stream's rows (impressions, clicks, …)."""
-
-    read: int
-    written: int
-    duplicates: int = 0
-    conflicting: int = Field(0, description="impressions with the id of another page or item")
-    quarantined: int = 0
-    unattributed: dict[str, int] = Field({}, description="events by why they met no impression")
-    reasons: dict[str, int] = Field({}, description="quarantined rows by reason")
-
-
-class Metrics(_Fact):
-    """Figures of each model: view, then metric."""
-
-    weighted: Figures = {}
-    control: Figures = {}
-
-
-class Histogram(_Fact):
-    """Samples by w⁺: n + 1 edges, n counts for each label."""
-
-    edges: list[float]
-    positive: list[float]
-    negative: list[float]
-
-
-class ScoreSummary(_Fact):
-    """Quantiles of one estimator's scores at `points`, by label."""
-
-    points: list[float]
-    positive: list[float | None] = []
-    negative: list[float | None] = []
-
-
-class CorrectionSummary(ScoreSummary):
-    """The same of a row weight, and its mean."""
-
-    mean: float | None = None
-
-
-class TaskImportance(_Fact):
-    """The weights of one task. `ess` counts samples, `clip` is the clip in force."""
-
-    rows: int | None = None
-    positives: int | None = None
-    ess: float | None = None
-    clip: float | None = None
-    histograms: Histogram | None = None
-    scores: dict[str, ScoreSummary] = {}
-    corrections: dict[str, CorrectionSummary] = {}
-
-
-class Examination(_Fact):
-    """How often each position is looked at, relative to the first."""
-
-    positions: list[int]
-    values: list[float]
-    clicks: int | None = Field(None, description="clicks the estimate rests on")
-    source: str | None = None
-
-
-class ClickLines(_Fact):
-    """P(click) = slope · attractiveness + offset, by position."""
-
-    positions: list[int]
-    slope: list[float]
-    offset: list[float]
-    clicks: int | None = Field(None, description="clicks the estimate rests on")
-    source: str | None = None
-
-
-class SampleWord(_Fact):
-    """A word of a sample's text; see `heft.explain.Word`."""
-
-    text: str
-    integrated: float
-    rollout: float
-
-
-class Sample(_Fact):
-    """One training sample, its weight pair and why it has it."""
-
-    query: str | None = None
-    title: str | None = None
-    impression_id: str | None = None
-    position: int | None = None
-    click: int | None = None
-    positive_weight: float | None = None
-    negative_weight: float | None = None
-    scores: dict[str, float | None] = {}
-    reason: str | None = Field(None, description="a sentence; made from the facts if absent")
-    words: dict[str, list[SampleWord]] = Field({}, description="of `query` and `title`")
-
-
-class PairsRead(_Fact):
-    """Query and title pairs that BERT read, now or in an earlier run, of all `pairs`."""
-
-    pairs: int
-    read: int
-    reused: int
-    impressions: int
-    impressions_read: int
-
-
-class Importance(_Fact):
-    """What the weights are made of. `samples` has `heaviest` and `lightest`."""
-
-    tasks: dict[str, TaskImportance] = {}
-    examination: Examination | None = None
-    clicks: ClickLines | None = None
-    attention: PairsRead | None = None
-    samples: dict[str, list[Sample]] = {}
-
-
-class RankedFeature(_Fact):
-    """One feature; by task `correlation`, `rank_correlation` and `mutual_information`."""
-
-    name: str
-    kind: str
-    measures: dict[str, dict[str, float | None]]
-
-
-class TitleMap(_Fact):
-    """Titles on a plane: lists of one length."""
-
-    x: list[float]
-    y: list[float]
-    category: list[str]
-    importance: list[float]
-
-
-class Ranking(_Fact):
-    """Features by mutual information with clicks, the most first.
-
-    `dimensions` counts those of the embeddings, of which the best are among `features`;
-    `kept` is what the model sees, where features are selected.
-    """
-
-    rows: int
-    of: int
-    weighted: bool
-    dimensions: int
-    features: list[RankedFeature]
-    kept: list[str] | None = None
-    map: TitleMap | None = None
-
-
-class Lineage(_Fact):
-    """What made the model. Digests are hexadecimal, versions by package."""
-
-    seed: int | None = None
-    span: int | None = None
-    config: str | None = Field(None, description="path of the config file")
-    config_digest: str | None = None
-    source_digest: str | None = None
-    data_digest: str | None = None
-    versions: dict[str, str] = {}
-
-
-class Facts(_Fact):
+class Facts(Fact):
     """A run. `training` is model, then curve (`loss`, `val_loss`), one value an epoch."""
 
+    version: int = Field(SCHEMA_VERSION, description="of this schema")
     name: str = "run"
     created: str | None = Field(None, description="ISO 8601, UTC")
     rows: Rows | None = None
     quarantined: int | None = None
     duplicates: int | None = None
     streams: dict[str, Stream] = {}
+    gate: GateFacts | None = None
     distinct_texts: int | dict[str, int] | None = None
     ess: dict[str, float | None] | None = Field(None, description="effective samples by task")
     seconds: dict[str, float] = Field({}, description="by node, in order; 0 if cached")
@@ -252,6 +80,23 @@ def parse_facts(facts: Mapping[str, Any]) -> Facts:
     return given.model_copy(update=absent)
 
 
+def complete(facts: Mapping[str, Any] | Facts) -> dict[str, Any]:
+    """All facts as JSON values, as `report.json`; figures that are not numbers are null.
+
+    Raises:
+        DataError: as `parse_facts`.
+    """
+    parsed = facts if isinstance(facts, Facts) else parse_facts(facts)
+    found: dict[str, Any] = json.loads(parsed.model_dump_json())
+    return found
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of `report.json`."""
+    schema = Facts.model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
+
+
 def summary(facts: Mapping[str, Any] | Facts) -> dict[str, Any]:
     """The facts for programs, as `summary.json`: JSON values, without curves and samples.
 
@@ -260,7 +105,7 @@ def summary(facts: Mapping[str, Any] | Facts) -> dict[str, Any]:
     """
     parsed = facts if isinstance(facts, Facts) else parse_facts(facts)
     return parsed.model_dump(
-        mode="json", exclude={"comparison", "importance", "ranking", "training"}
+        mode="json", exclude={"comparison", "gate", "importance", "ranking", "training", "version"}
     )
 
 
@@ -280,5 +125,9 @@ def _from_comparison(facts: Facts) -> dict[str, Any]:
     found = facts.comparison
     if found is None:
         return {}
-    metrics = Metrics(weighted=found.metrics("weighted"), control=found.metrics("control"))
+    metrics = Metrics(
+        weighted=found.metrics("weighted"),
+        control=found.metrics("control"),
+        baseline=found.metrics("baseline") if found.baseline else {},
+    )
     return {"metrics": metrics, "verdict": found.verdict}

@@ -5,22 +5,29 @@ from pathlib import Path
 from typing import Any
 
 from heft.errors import InputError
-from heft.report.facts import summary
+from heft.report.facts import complete, summary
 from heft.report.markdown import markdown
 from heft.report.page import render
 
-__all__ = ["rerender", "summary_text", "write_run"]
+__all__ = ["read_facts", "rerender", "summary_text", "write_run"]
 
-_FACTS, _PAGE, _SUMMARY = "report/facts.json", "report/index.html", "summary.json"
+_FACTS, _PAGE, _TEXT = "report/report.json", "report/index.html", "report/report.md"
+_SUMMARY = "summary.json"
+_OLDER_FACTS = "report/facts.json"
 
 
 def write_run(facts: dict[str, Any], run_dir: Path) -> dict[str, Any]:
-    """Writes `summary.json`, `report/facts.json` and `report/index.html`; returns the summary."""
+    """Writes `summary.json`, and `report.json`, `report.md` and `index.html` in `report/`.
+
+    Returns:
+        The summary.
+    """
     (run_dir / "report").mkdir(parents=True, exist_ok=True)
-    facts = facts | {"report_path": str(run_dir / _PAGE)}
-    (run_dir / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    (run_dir / _PAGE).write_text(render(facts), encoding="utf-8")
-    found = summary(facts)
+    whole = complete(facts | {"report_path": str(run_dir / _PAGE)})
+    (run_dir / _FACTS).write_text(json.dumps(whole, indent=1), encoding="utf-8")
+    (run_dir / _PAGE).write_text(render(whole), encoding="utf-8")
+    (run_dir / _TEXT).write_text(markdown(whole), encoding="utf-8")
+    found = summary(whole)
     (run_dir / _SUMMARY).write_text(json.dumps(found, indent=1), encoding="utf-8")
     return found
 
@@ -28,17 +35,24 @@ def write_run(facts: dict[str, Any], run_dir: Path) -> dict[str, Any]:
 def rerender(run_dir: Path) -> Path:
     """Renders the page from the kept facts; returns its path."""
     page = run_dir / _PAGE
-    page.write_text(render(_facts(run_dir)), encoding="utf-8")
+    page.write_text(render(read_facts(run_dir)), encoding="utf-8")
     return page
 
 
 def summary_text(run_dir: Path) -> str:
     """The run in Markdown."""
-    return markdown(_facts(run_dir))
+    return markdown(read_facts(run_dir))
 
 
-def _facts(run_dir: Path) -> dict[str, Any]:
+def read_facts(run_dir: Path) -> dict[str, Any]:
+    """The facts of a finished run.
+
+    Raises:
+        InputError: it did not finish, or the file is damaged.
+    """
     path = run_dir / _FACTS
+    if not path.is_file() and (run_dir / _OLDER_FACTS).is_file():
+        path = run_dir / _OLDER_FACTS
     if not path.is_file():
         raise InputError(f"no {path}: the run did not finish; run it again")
     try:

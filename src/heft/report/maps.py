@@ -4,7 +4,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from heft.report.facts import TitleMap
+from heft.report.parts import TitleMap
 from heft.report.plots import FAINT, INK, svg
 from heft.report.wording import plain
 

@@ -1,13 +1,17 @@
 """The HTML page: facts in, one self-contained file out."""
 
+import base64
+import hashlib
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from heft.evaluation.comparison import ViewResult
+from heft.evaluation.results import MetricResult, SliceResult, ViewResult
 from heft.report import maps, plots, wording
 from heft.report.facts import Facts, parse_facts
 
@@ -15,13 +19,21 @@ __all__ = ["render"]
 
 # The page must stay below 5 MB whatever the run holds.
 MAX_SAMPLES = 50
+MAX_SLICE_ROWS = 3_000
+
+_SECTIONS = (
+    ("rows", "Rows"), ("texts", "Texts"), ("weights", "Weights"), ("samples", "Samples"),
+    ("training", "Training"), ("metrics", "Metrics"), ("slices", "Slices"),
+    ("calibration", "Calibration"), ("fairness", "Fairness"), ("features", "Features"),
+    ("shap", "SHAP"), ("lineage", "Lineage"), ("time", "Time"),
+)  # fmt: skip
 
 
 def render(facts: Mapping[str, Any] | Facts) -> str:
     """The report of a run as one HTML document.
 
-    It loads nothing and runs no script; a content security policy in its head
-    forbids both, so that text from logs cannot.
+    It loads nothing; a content security policy in its head forbids that, and any script but
+    the one it was written with, so that text from logs can do neither.
 
     Args:
         facts: as `heft.report.facts.Facts`; absent parts are shown as such.
@@ -31,11 +43,16 @@ def render(facts: Mapping[str, Any] | Facts) -> str:
     """
     run = facts if isinstance(facts, Facts) else parse_facts(facts)
     views = _views(run)
+    script = resources.files("heft.report").joinpath("templates/report.js").read_text("utf-8")
     page = _environment().get_template("report.html.j2")
     return page.render(
         run=run,
         views=views,
-        slices={view.name: _slices(view) for view in views},
+        sections=_SECTIONS,
+        script=Markup(script),
+        script_hash=_hash(script),
+        **_slices(views),
+        weight_columns=_columns(part.column for part in _weight_slices(run)),
         differences={view.name: plots.difference_plot(view) for view in views},
         reliability=_reliability(views),
         histograms=_histograms(run),
@@ -43,6 +60,7 @@ def render(facts: Mapping[str, Any] | Facts) -> str:
         clicks=_clicks(run),
         samples=_samples(run),
         maps=maps.map_plots(run.ranking.map) if run.ranking and run.ranking.map else {},
+        shap=plots.shap_plot(run.ranking.shap) if run.ranking and run.ranking.shap else None,
         training=_training(run),
         seconds=plots.seconds_plot(run.seconds),
     )
@@ -59,6 +77,7 @@ def _environment() -> Environment:
     words = ("count", "duration", "metric_label", "number", "percent", "plain", "signed")
     environment.filters |= {name: getattr(wording, name) for name in words}
     environment.filters["anchor"] = lambda text: re.sub(r"\W+", "-", str(text))
+    environment.filters["key"] = _key
     environment.globals |= {
         "headline": wording.headline,
         "why": wording.why,
@@ -69,28 +88,61 @@ def _environment() -> Environment:
     return environment
 
 
+def _hash(script: str) -> str:
+    """The script as a content security policy knows it."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _key(value: float | None) -> str:
+    """What a figure is sorted by; empty for what is none."""
+    return "" if value is None or not math.isfinite(value) else f"{value:.10g}"
+
+
 def _views(run: Facts) -> list[ViewResult]:
     """The view the verdict rests on first."""
     views = list(run.comparison.views.values()) if run.comparison else []
     return sorted(views, key=lambda view: not run.verdict or view.name != run.verdict.view)
 
 
-def _slices(view: ViewResult) -> list[dict[str, Any]]:
-    """One table for each sliced column: its metrics and its rows."""
-    tables = []
-    for column in dict.fromkeys(part.column for part in view.slices):
-        parts = [part for part in view.slices if part.column == column]
-        names = [metric.name for metric in parts[0].metrics]
-        tables.append({"column": column, "names": names, "parts": parts})
-    return tables
+def _slices(views: list[ViewResult]) -> dict[str, Any]:
+    """Every metric of every slice, and what the page filters them by."""
+    rows: list[tuple[str, SliceResult, MetricResult]] = [
+        (view.name, part, metric)
+        for view in views
+        for part in view.slices
+        for metric in part.metrics
+    ]
+    # Of too many those with the fewest rows are left out.
+    kept = sorted(range(len(rows)), key=lambda k: (-rows[k][1].rows, k))[:MAX_SLICE_ROWS]
+    found = [rows[k] for k in sorted(kept)]
+    metrics = list(dict.fromkeys(metric.name for _, _, metric in found))
+    return {
+        "slices": found,
+        "slice_count": len(rows),
+        "slice_views": [
+            (view.name, wording.VIEW_TEXT[view.name][0]) for view in views if view.slices
+        ],
+        "slice_columns": _columns(part.column for _, part, _ in found),
+        "slice_metrics": [(name, wording.metric_label(name)) for name in metrics],
+    }
 
 
-def _reliability(views: list[ViewResult]) -> dict[str, list[Markup]]:
+def _columns(names: Iterable[str]) -> list[tuple[str, str]]:
+    return [(name, name) for name in dict.fromkeys(names)]
+
+
+def _weight_slices(run: Facts) -> list[Any]:
+    return run.importance.slices if run.importance else []
+
+
+def _reliability(views: list[ViewResult]) -> dict[str, Markup]:
     found = {}
     for view in views:
-        heads = dict.fromkeys(curve.head for curve in view.reliability)
-        drawn = [plots.reliability_plot(head, view.reliability) for head in heads]
-        found[view.name] = [plot for plot in drawn if plot]
+        for head in dict.fromkeys(curve.head for curve in view.reliability):
+            drawn = plots.reliability_plot(head, view.reliability)
+            if drawn:
+                found[head] = drawn
     return found
 
 

@@ -18,19 +18,21 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from heft.evaluation.comparison import MetricResult, ReliabilityCurve, ViewResult
-from heft.report.facts import ClickLines, Examination, Histogram
+from heft.evaluation.results import MetricResult, ReliabilityCurve, ViewResult
+from heft.report.parts import ClickLines, Examination, Histogram, Shap
 from heft.report.wording import metric_label, plain
 
 __all__ = [
     "click_plot", "difference_plot", "examination_plot", "histogram_plot", "reliability_plot",
-    "seconds_plot", "svg", "training_plot",
+    "seconds_plot", "shap_plot", "svg", "training_plot",
 ]  # fmt: skip
 
 # Stand-in, and what the page's style sheet calls it.
 INK, FAINT, WEIGHTED, CONTROL = "#010101", "#020202", "#030303", "#040404"
 _VARIABLES = {INK: "--ink", FAINT: "--line", WEIGHTED: "--weighted", CONTROL: "--control"}
-_COLOURS = {"weighted": WEIGHTED, "control": CONTROL}
+_COLOURS = {"weighted": WEIGHTED, "control": CONTROL, "baseline": INK}
+_MOST_FEATURES = 20
+_POINTS = 0.1  # correlations of a feature and its SHAP values below this point nowhere
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -165,7 +167,8 @@ def training_plot(model: str, curves: dict[str, list[float | None]]) -> Markup |
 
 def reliability_plot(head: str, curves: Sequence[ReliabilityCurve]) -> Markup | None:
     """Mean label against mean prediction in equal-mass bins; the diagonal is right."""
-    drawn = [curve for curve in curves if curve.head == head and curve.predicted]
+    # A model that says the same of every row has one point, and no curve.
+    drawn = [curve for curve in curves if curve.head == head and len(curve.predicted) > 1]
     if not drawn:
         return None
     top = max(max(curve.predicted + curve.observed) for curve in drawn) * 1.05
@@ -206,6 +209,30 @@ def seconds_plot(seconds: dict[str, float]) -> Markup | None:
         axes.set_xlabel("seconds")
 
     return svg("seconds by node", draw, height=0.9 + 0.28 * len(names))
+
+
+def shap_plot(shap: Shap) -> Markup | None:
+    """Mean |SHAP| of the features that count most, coloured by which way they point."""
+    drawn = shap.features[:_MOST_FEATURES]
+    if not drawn:
+        return None
+    names = [plain(feature.name)[:34] for feature in drawn]
+    colours = []
+    for feature in drawn:
+        way = feature.direction or 0.0
+        colours.append(INK if abs(way) < _POINTS else WEIGHTED if way > 0 else CONTROL)
+
+    def draw(axes: Axes) -> None:
+        places = range(len(names))
+        bars = axes.barh(places, [feature.mean for feature in drawn], color=colours, height=0.6)
+        for bar, colour in zip(bars, colours, strict=True):
+            bar.set_alpha(0.35 if colour == INK else 1)
+        axes.set_yticks(places, names)
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("mean |SHAP|, log odds of a click")
+
+    return svg("SHAP values by feature", draw, height=0.7 + 0.25 * len(names))
 
 
 def _side(metric: MetricResult) -> str:

@@ -3,7 +3,8 @@
 import math
 import unicodedata
 
-from heft.report.facts import Facts, Importance, Sample, ScoreSummary
+from heft.report.facts import Facts
+from heft.report.parts import Importance, Sample, ScoreSummary
 
 __all__ = [
     "VIEW_TEXT", "count", "duration", "headline", "metric_label", "number", "percent", "plain",
@@ -22,6 +23,10 @@ VIEW_TEXT = {
     "shuffled": (
         "Shuffled pages",
         "Order was random, so position says nothing. Right for ranking by clicks.",
+    ),
+    "reweighted": (
+        "Natural pages, reweighted",
+        "Clicks count by the inverse of how often their position is looked at. Right for ranking.",
     ),
     "graded": (
         "Human grades",
@@ -96,6 +101,8 @@ def metric_label(name: str) -> str:
     head, _, metric = name.partition("_")
     if metric.startswith("ndcg_at_"):
         text = f"NDCG@{metric.removeprefix('ndcg_at_')}"
+    elif metric.endswith("_by_user"):
+        text = f"{_METRICS.get(metric.removesuffix('_by_user'), metric)} by user"
     else:
         text = _METRICS.get(metric, metric.replace("_", " "))
     return f"{_HEADS.get(head, head)} {text}"
@@ -116,9 +123,10 @@ def why(facts: Facts) -> list[str]:
     What held the model back stands before the verdict on weighting, because
     weighting can have helped a model that may still not ship.
     """
-    verdict = [facts.verdict.sentence] if facts.verdict else []
-    if facts.verdict and facts.verdict.calibration:
-        verdict.append(facts.verdict.calibration)
+    verdict = []
+    if facts.verdict:
+        said = (facts.verdict.sentence, facts.verdict.calibration, facts.verdict.last)
+        verdict = [line for line in said if line]
     held_back = list(facts.blessing_reasons)
     if facts.blessed and facts.pushed is False:
         held_back.append("The model was blessed, but not pushed.")

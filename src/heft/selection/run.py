@@ -15,6 +15,8 @@ from heft.selection.map import draw_map
 from heft.selection.ranking import FeatureRanking, rank_rows
 from heft.selection.rows import sample_rows
 from heft.selection.settings import RankingSettings
+from heft.selection.shap_summary import summarise_shap
+from heft.selection.weight_slices import weigh_slices
 from heft.text.table import TextTable
 from heft.transform import TransformSettings, transformed_features
 
@@ -43,7 +45,8 @@ def rank_features(
         table_uri: the embedding table that the text ids point to.
         transform: the columns.
         settings: how much is looked at, and how.
-        output_uri: folder to write `ranking.json` to, and `map.json` if a map is drawn.
+        output_uri: folder to write `ranking.json`, `weight_slices.json` and `shap.json` to, and
+            `map.json` if a map is drawn.
         make_pipeline: makes the Beam pipelines to run on.
         scratch: a folder that all workers reach, left as it was found; beside the output
             if None.
@@ -55,8 +58,8 @@ def rank_features(
     sizes = input_sizes(graph, transform)
     table = TextTable.load(table_uri)
     wanted = {
-        f.QUERY_ID, f.TITLE_ID, f.CLICK, f.CONVERSION, *sizes.dense, *sizes.categorical,
-        *sizes.vectors,
+        f.QUERY_ID, f.TITLE_ID, f.CLICK, f.CONVERSION, f.POSITION, *sizes.dense,
+        *sizes.categorical, *sizes.vectors,
     }  # fmt: skip
     features = [x for x in transformed_features(graph) if x.name in wanted]
     for task in f.TASKS:
@@ -83,6 +86,13 @@ def rank_features(
         )
         if drawn is not None:
             drawn.save(output_uri)
+    names = {
+        name: [value.decode(errors="replace") for value in graph.vocabulary_by_name(name)]
+        for name in transform.categorical
+    }
+    weigh_slices(sampled, transform.categorical, names).save(output_uri)
+    if explained := summarise_shap(sampled, sizes, table, settings.seed):
+        explained.save(output_uri)
     ranking.save(output_uri)
     _log.info(
         "%d features ranked on %d of %d rows", len(ranking.features), ranking.rows, ranking.of

@@ -2,13 +2,20 @@
 
 import hashlib
 import importlib.metadata
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from heft.errors import EncoderError
 from heft.text.settings import BUNDLED
+from heft.text.word_pieces import (
+    TOKENIZER_FILE,
+    VOCABULARY_FILE,
+    read_json,
+    special_tokens,
+    tokenizer_settings,
+    word_pieces,
+)
 
 __all__ = ["Checkpoint", "find_checkpoint", "fingerprint", "read_checkpoint"]
 
@@ -20,7 +27,6 @@ _POOLING_FLAGS: dict[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
 }
-_SPECIAL = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 # KerasHub takes these as given, and would compute something else without a word.
 _COMPUTES = {
     "hidden_act": ("gelu", "gelu_new", "gelu_pytorch_tanh"),
@@ -55,8 +61,7 @@ class Checkpoint:
 
     def vocabulary(self) -> list[str]:
         """The word pieces; a piece's id is its place in the list."""
-        text = (self.folder / "vocab.txt").read_text(encoding="utf-8")
-        return text.removesuffix("\n").split("\n")
+        return word_pieces(self.folder)
 
 
 def find_checkpoint(encoder: str) -> Checkpoint:
@@ -84,7 +89,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         EncoderError: a file is missing or cannot be read, the architecture is not
             BERT, or the sentence-transformers modules ask for what is not supported.
     """
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if config.get("model_type") != "bert":
         raise EncoderError(
             f"{folder}: model_type={config.get('model_type')!r} in config.json, expected 'bert'; "
@@ -97,15 +102,16 @@ def read_checkpoint(folder: Path) -> Checkpoint:
                 f"{' or '.join(map(repr, expected))}; choose another checkpoint"
             )
     for name, found in (
-        ("vocab.txt", (folder / "vocab.txt").is_file()),
+        ("vocab.txt", any((folder / n).is_file() for n in (VOCABULARY_FILE, TOKENIZER_FILE))),
         ("*.safetensors", any(folder.glob("*.safetensors"))),
     ):
         if not found:
             raise EncoderError(
-                f"{folder}: {name} is missing; a checkpoint needs config.json, vocab.txt and "
-                "weights as safetensors (convert pytorch_model.bin with save_pretrained)"
+                f"{folder}: {name} is missing; a checkpoint needs config.json, vocab.txt (or "
+                "tokenizer.json) and weights as safetensors (convert pytorch_model.bin with "
+                "save_pretrained)"
             )
-    tokenizer = _read_json(folder / "tokenizer_config.json", optional=True)
+    tokenizer = tokenizer_settings(folder)
     lowercase = bool(tokenizer.get("do_lower_case", True))
     strip_accents = tokenizer.get("strip_accents")
     return Checkpoint(
@@ -117,7 +123,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         # Left open, accents go where case goes, as in the original BERT.
         strip_accents=lowercase if strip_accents is None else bool(strip_accents),
         split_cjk=bool(tokenizer.get("tokenize_chinese_chars", True)),
-        special=_special_tokens(folder, tokenizer),
+        special=special_tokens(folder, tokenizer, word_pieces(folder)),
     )
 
 
@@ -133,8 +139,10 @@ def fingerprint(folder: Path) -> str:
 
 
 def _deciding_files(folder: Path) -> list[Path]:
-    names = ("config.json", "vocab.txt", "tokenizer_config.json", "modules.json")
+    names = ("config.json", VOCABULARY_FILE, "tokenizer_config.json", "modules.json")
     files = [folder / name for name in names if (folder / name).is_file()]
+    if not (folder / VOCABULARY_FILE).is_file():
+        files.append(folder / TOKENIZER_FILE)
     return files + sorted(folder.glob("*/config.json")) + sorted(folder.glob("*.safetensors*"))
 
 
@@ -171,7 +179,7 @@ def _pooling(folder: Path) -> Pooling:
     if not (folder / "modules.json").is_file():
         return "mean"
     pooling: Pooling = "mean"
-    for module in _read_json(folder / "modules.json", kind=list):
+    for module in read_json(folder / "modules.json", kind=list):
         kind = str(module.get("type", "")).rsplit(".", 1)[-1]
         if kind == "Pooling":
             pooling = _pooling_mode(folder / str(module["path"]) / "config.json")
@@ -184,7 +192,15 @@ def _pooling(folder: Path) -> Pooling:
 
 
 def _pooling_mode(path: Path) -> Pooling:
-    config = _read_json(path)
+    config = read_json(path)
+    # sentence-transformers 6 writes one name, older ones a flag for each.
+    if isinstance(named := config.get("pooling_mode"), str):
+        if named in _POOLING_FLAGS.values():
+            return named  # type: ignore[return-value]  # it is one of them
+        raise EncoderError(
+            f"{path}: pooling_mode={named!r}; expected one of "
+            f"{', '.join(_POOLING_FLAGS.values())}; choose a checkpoint that pools so"
+        )
     chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value]
     if len(chosen) == 1 and chosen[0] in _POOLING_FLAGS:
         return _POOLING_FLAGS[chosen[0]]
@@ -192,37 +208,3 @@ def _pooling_mode(path: Path) -> Pooling:
         f"{path}: pooling {', '.join(chosen) or 'none'}; expected exactly one of "
         f"{', '.join(_POOLING_FLAGS)}; choose a checkpoint that pools so"
     )
-
-
-def _special_tokens(folder: Path, tokenizer: dict[str, Any]) -> tuple[str, ...]:
-    tokens = []
-    for key in _SPECIAL:
-        default = f"[{key.removesuffix('_token').upper()}]"
-        token = tokenizer.get(key) or default
-        tokens.append(str(token["content"] if isinstance(token, dict) else token))
-    pieces = set((folder / "vocab.txt").read_text(encoding="utf-8").split("\n"))
-    missing = [token for token in tokens if token not in pieces]
-    if missing:
-        raise EncoderError(
-            f"{folder}: the special tokens {', '.join(missing)} are not in vocab.txt; "
-            "vocab.txt and tokenizer_config.json must belong to the same checkpoint"
-        )
-    return tuple(tokens)
-
-
-def _read_json(path: Path, *, optional: bool = False, kind: type = dict) -> Any:
-    if not path.is_file():
-        if optional:
-            return kind()
-        raise EncoderError(
-            f"{path} is missing; a checkpoint needs config.json, vocab.txt and *.safetensors"
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise EncoderError(
-            f"{path} is not JSON ({error}); download the checkpoint again"
-        ) from error
-    if not isinstance(content, kind):
-        raise EncoderError(f"{path} holds a {type(content).__name__}, expected a {kind.__name__}")
-    return content

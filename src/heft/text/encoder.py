@@ -134,4 +134,9 @@ def _backbone(checkpoint: Checkpoint) -> keras.Model:
     )
     with _Loader(str(checkpoint.folder)) as loader:
         convert_bert.convert_weights(backbone, loader, config)
+    # KerasHub has the original BERT's, whatever the checkpoint was trained with.
+    epsilon = float(config.get("layer_norm_eps", 1e-12))
+    for layer in backbone._flatten_layers():
+        if isinstance(layer, keras.layers.LayerNormalization):
+            layer.epsilon = epsilon
     return backbone

@@ -2,13 +2,21 @@
 
 import json
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from heft.errors import DataError
-from heft.evaluation import BootstrapSettings, Comparison, EvaluationSettings, ViewData, compare
+from heft.evaluation import (
+    BootstrapSettings,
+    Comparison,
+    EvaluationSettings,
+    ViewData,
+    compare,
+    gauc,
+)
 from heft.evaluation.bootstrap import paired_bootstrap
 from heft.evaluation.metrics import Auc
 from heft.evaluation.views import view_metrics
@@ -208,7 +216,7 @@ def test_the_views_metrics_suit_the_view() -> None:
     }
     assert {"ctr_calibration", "ctcvr_log_loss", "ctr_auc_pr", "ctr_gauc"} <= names["natural"]
     assert names["shuffled"] == {
-        "ctr_auc", "ctr_gauc", "ctr_ndcg_at_10", "ctcvr_auc", "ctcvr_gauc",
+        "ctr_auc", "ctr_gauc", "ctr_ndcg_at_10", "ctcvr_auc", "ctcvr_gauc", "ctcvr_ndcg_at_10",
     }  # fmt: skip
 
 
@@ -226,3 +234,60 @@ def test_bad_views_are_named(change: dict[str, object], message: str) -> None:
     good = {name: getattr(view, name) for name in view.__dataclass_fields__}
     with pytest.raises(DataError, match=message):
         ViewData(**(good | change))
+
+
+def test_a_baseline_stands_beside_both_models_with_its_intervals() -> None:
+    view = make_view("shuffled", (0.3, 0.9))
+    other = make_view("shuffled", (0.6, 0.9))
+    full = replace(view, baseline=other.weighted)
+    auc = (
+        compare({"shuffled": full}, QUICK, "last blessed model").views["shuffled"].metric("ctr_auc")
+    )
+    assert auc.baseline == pytest.approx(roc_auc_score(view.click, other.weighted["ctr"]))
+    assert auc.versus_baseline == pytest.approx(auc.weighted - auc.baseline)
+    for value, interval in (
+        (auc.weighted, auc.weighted_interval),
+        (auc.control, auc.control_interval),
+        (auc.baseline, auc.baseline_interval),
+        (auc.versus_baseline, auc.versus_baseline_interval),
+    ):
+        assert interval[0] < value < interval[1]
+    # The difference of models on the same pages is surer than either of them.
+    width = auc.versus_baseline_interval[1] - auc.versus_baseline_interval[0]
+    assert width < auc.weighted_interval[1] - auc.weighted_interval[0]
+    # That with the control is what it is without a third model.
+    alone = compare({"shuffled": view}, QUICK).views["shuffled"].metric("ctr_auc")
+    assert (auc.low, auc.high) == (alone.low, alone.high)
+    constant = {name: np.full(view.rows, 0.2) for name in ("ctr", "ctcvr")}
+    rate = compare({"shuffled": replace(view, baseline=constant)}, QUICK, "base rate")
+    auc = rate.views["shuffled"].metric("ctr_auc")
+    assert (auc.baseline, auc.versus_baseline_interval) == (0.5, None)
+    assert rate.verdict.last is None
+
+
+def test_means_over_users_draw_users_and_leave_out_who_is_not_known() -> None:
+    view = make_view("natural", (0.3, 0.9), groups=120)
+    user = np.array(
+        [b"" if i % 5 == 0 else f"u{i // 40}".encode() for i in range(view.rows)], object
+    )
+    whole = compare({"natural": replace(view, user=user)}, QUICK).views["natural"]
+    known = np.flatnonzero(user != b"")
+    part = gauc(view.click[known], view.weighted["ctr"][known], user[known])
+    metric = whole.metric("ctr_gauc_by_user")
+    assert metric.weighted == pytest.approx(part.mean, abs=1e-12)
+    assert metric.low < metric.difference < metric.high
+    nobody = replace(view, user=np.full(view.rows, b"", object))
+    assert "ctr_gauc_by_user" not in view_metrics(nobody, QUICK)
+
+
+def test_an_unbiased_estimate_of_a_label_may_lie_outside_its_range() -> None:
+    """Masses of 1 / propensity: the same as as many rows, negative ones taken away."""
+    rng = np.random.default_rng(0)
+    score, label = rng.random(300), (rng.random(300) < 0.3).astype(float)
+    mass = label * rng.choice([1.0, 2.0, 4.0], 300)
+    below = (score[None, :] < score[:, None]) + 0.5 * (score[None, :] == score[:, None])
+    won = mass @ below @ (1 - mass)
+    expected = won / (mass.sum() * (1 - mass).sum())
+    assert Auc(mass, score, bounded=False).value(np.ones(300)) == pytest.approx(expected)
+    with pytest.raises(DataError, match="expected \\[0, 1\\]"):
+        Auc(mass, score)

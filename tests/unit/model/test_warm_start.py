@@ -97,6 +97,25 @@ def _exported(core, folder: Path, *names: str) -> Path:
     return folder
 
 
+def test_a_value_that_was_away_comes_back_as_it_was(base, table: TextTable, tmp_path: Path) -> None:
+    rows = dict(zip(BRANDS, base.get_layer("brand_id_embedding").get_weights()[0], strict=False))
+    folder, days = tmp_path / "base", [("zeta",), ("new", "zeta"), ("café", "new")]
+    for day, values in enumerate(days):
+        core, before = _core(table, day + 2, len(values)), load_base(folder)
+        lineage = replace(LINEAGE, vocabularies={"brand_id": values})
+        fresh = warm_start(core, lineage, before)
+        assert fresh == {"brand_id": int(values[0] == "new")}
+        folder = tmp_path / f"day-{day}"
+        save_base(core, lineage, folder, before)
+        rows.setdefault("new", core.get_layer("brand_id_embedding").get_weights()[0][0])
+        if day == 0:
+            del rows["new"]
+    found = core.get_layer("brand_id_embedding").get_weights()[0]
+    np.testing.assert_array_equal(found[0], rows["café"])
+    np.testing.assert_array_equal(found[1], rows["new"])
+    assert set(load_base(folder).retired["brand_id"][0]) == {"acme", "zeta", "\udcff"}
+
+
 def test_a_base_model_is_looked_at_before_anything_is_trained(base, tmp_path: Path) -> None:
     model = _exported(base, tmp_path / "model", "weighted")
     check_base(model, ["weighted"], replace(LINEAGE, vocabularies={"brand_id": ()}))

@@ -10,7 +10,10 @@ from tensorflow_model_analysis.utils import config_util
 from pipeline.config import Thresholds
 from pipeline.evaluation import eval_config
 
-GOOD = {"auc": 0.7, "auc_precision_recall": 0.3, "binary_crossentropy": 0.4, "calibration": 1.02}
+GOOD = {
+    "auc": 0.7, "auc_pr": 0.3, "log_loss": 0.4, "calibration": 1.02, "ece": 0.02,
+    "auc_at_most": 0.75, "calibration_at_least": 0.9, "calibration_at_most": 1.2,
+}  # fmt: skip
 THRESHOLDS = Thresholds(minimum_ctr_auc=0.6, calibration=(0.8, 1.25), maximum_auc_loss=0.01)
 OVERALL = ()
 PHONES = (("device", "phone"),)
@@ -74,15 +77,37 @@ def test_a_good_first_model_passes() -> None:
 @pytest.mark.parametrize(
     ("bad", "fair"),
     [({"auc": 0.59}, {"auc": 0.61}), ({"calibration": 0.79}, {"calibration": 0.81}),
-     ({"calibration": 1.26}, {"calibration": 1.24})],
+     ({"calibration": 1.26}, {"calibration": 1.24}), ({"ece": 0.11}, {"ece": 0.09})],
 )  # fmt: skip
 def test_a_model_past_a_threshold_is_stopped(bad: dict[str, float], fair: dict[str, float]) -> None:
     assert not _ok(bad)
     assert _ok(fair)
 
 
-def test_a_slice_past_a_threshold_does_not_stop_the_model() -> None:
-    assert _ok({}, {"auc": 0.4, "calibration": 3.0})
+def test_a_slice_past_a_threshold_does_not_stop_the_model_by_luck() -> None:
+    assert _ok({}, {"auc": 0.4, "calibration": 4.0, "ece": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("bad", "fair"),
+    [({"auc_at_most": 0.49}, {"auc_at_most": 0.51}),
+     ({"calibration_at_most": 0.32}, {"calibration_at_most": 0.34}),
+     ({"calibration_at_least": 3.1}, {"calibration_at_least": 2.9})],
+)  # fmt: skip
+def test_a_slice_that_is_surely_past_a_threshold_stops_it(
+    bad: dict[str, float], fair: dict[str, float]
+) -> None:
+    assert not _ok({}, bad)
+    assert _ok({}, fair)
+    assert _ok(bad), "of all rows together the plain thresholds hold"
+
+
+def test_the_metrics_code_is_part_of_what_tfx_knows_an_evaluator_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = eval_config(THRESHOLDS, ()).SerializeToString(deterministic=True)
+    monkeypatch.setattr("pipeline.evaluation.source_digest", lambda *_: "another")
+    assert eval_config(THRESHOLDS, ()).SerializeToString(deterministic=True) != before
 
 
 def test_a_later_model_may_lose_no_more_than_asked_against_the_last_blessed() -> None:

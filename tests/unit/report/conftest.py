@@ -1,27 +1,42 @@
 """The facts of a run as the nodes write them, from a real comparison."""
 
+import copy
 from typing import Any
 
 import numpy as np
 import pytest
 
-from heft.evaluation import BootstrapSettings, EvaluationSettings, ViewData, compare
+from heft.evaluation import (
+    BootstrapSettings,
+    EvaluationSettings,
+    FairnessSettings,
+    ViewData,
+    compare,
+)
 
 QUERIES = ("usb c cable", "running shoes", "coffee grinder", "winter jacket")
 
 
 @pytest.fixture(scope="session")
-def facts() -> dict[str, Any]:
+def made() -> dict[str, Any]:
     return full_facts()
+
+
+@pytest.fixture
+def facts(made: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(made)
 
 
 def full_facts() -> dict[str, Any]:
     """A run in which everything happened, with JSON values only."""
     settings = EvaluationSettings(
-        bootstrap=BootstrapSettings(resamples=100), slice_resamples=20, min_slice_rows=50
+        bootstrap=BootstrapSettings(resamples=100),
+        slice_resamples=20,
+        min_slice_rows=50,
+        fairness=FairnessSettings(columns=("device",), maximum_calibration_gap=2.0),
     )
     views = {name: _view(name) for name in ("natural", "shuffled", "graded")}
-    comparison = compare(views, settings)
+    comparison = compare(views, settings, "last blessed model")
     return {
         "name": "chorus",
         "created": "2025-03-01T12:00:00Z",
@@ -43,6 +58,7 @@ def full_facts() -> dict[str, Any]:
                 "reasons": {"impression_id is missing": 20},
             },
         },
+        "gate": _gate(),
         "distinct_texts": {"queries": 1_204, "titles": 8_310},
         "seconds": {"LogExampleGen": 12.4, "Transform": 31.0, "TextEmbedder": 8.2, "Pusher": 0.1},
         "comparison": comparison.model_dump(mode="json"),
@@ -63,6 +79,10 @@ def full_facts() -> dict[str, Any]:
             "config": "pipeline/configs/chorus.yaml",
             "source_digest": "3f9ac01b77e2",
             "versions": {"heft": "0.1.0", "tensorflow": "2.21.0"},
+            "artifacts": [
+                {"name": "model", "type": "Model", "id": 31, "uri": "runs/chorus/artifacts/31"},
+                {"name": "verdict", "type": "HeftWeightingVerdict", "id": 40, "uri": "runs/40"},
+            ],
         },
     }
 
@@ -74,19 +94,24 @@ def _view(name: str) -> ViewData:
     click = (rng.random(rows) < 1 / (1 + np.exp(-truth))).astype(int)
     models = [
         {"ctr": ctr, "ctcvr": ctr * 0.2}
-        for ctr in (1 / (1 + np.exp(-truth - rng.normal(size=rows) * s)) for s in (0.4, 1.2))
+        for ctr in (1 / (1 + np.exp(-truth - rng.normal(size=rows) * s)) for s in (0.4, 1.2, 0.8))
     ]
     keys = np.array([f"g{i // 10}" for i in range(rows)], object)
     graded = name == "graded"
     return ViewData(
         name,
-        *models,
+        *models[:2],
+        baseline=models[2],
+        user=None if graded else np.array([f"u{i // 30}" for i in range(rows)], object),
         click=None if graded else click,
         conversion=None if graded else click * (rng.random(rows) < 0.2),
         grade=np.clip(np.round(truth + 2), 0, 3) if graded else None,
         request=None if graded else keys,
         query=keys if graded else None,
-        slices={"device": rng.choice(["phone", "desktop"], rows)} if name == "natural" else {},
+        slices={
+            "device": rng.choice(["phone", "desktop"], rows),
+            "query_frequency": rng.choice(["head", "torso", "tail", "unseen"], rows),
+        },
     )
 
 
@@ -140,7 +165,45 @@ def _importance() -> dict[str, Any]:
             "source": "query-item pairs, levels",
         },
         "samples": {"heaviest": _samples(1, 12), "lightest": _samples(0, 12)},
+        "slices": [
+            {
+                "column": column,
+                "value": value,
+                "rows": 9_000 - 700 * k,
+                "clicks": 900 - 60 * k,
+                "mean": 0.6 + 0.2 * k,
+                "quantiles": [0.1, 1.0, 2.0 + k],
+                "ess": 0.9 - 0.1 * k,
+            }
+            for k, (column, value) in enumerate(
+                [
+                    ("position", "1"),
+                    ("position", "2"),
+                    ("category", "cables"),
+                    ("category", "shoes"),
+                ]
+            )
+        ],
     }
+
+
+def _gate() -> dict[str, Any]:
+    return {
+        "format": 1,
+        "span": 3,
+        "compared_with": [2, 1],
+        "notes": ["Skew was not checked: no serving statistics are given."],
+        "measured": [
+            {
+                "split": "train", "feature": name, "against": "span 2", "measure": "L-infinity",
+                "value": value, "threshold": 0.1,
+            }
+            for name, value in (("category", 0.031), ("device", 0.07))
+        ],
+        "labels": {"rows": 160_000, "ctr": 0.062, "cvr": 0.11, "orphan_share": 0.09},
+        "usual_labels": {"rows": 150_000, "ctr": 0.06, "cvr": 0.12, "orphan_share": 0.1},
+        "known_labels": [{"feature": "price", "task": "ctr", "auc": 0.55, "rows": 9}],
+    }  # fmt: skip
 
 
 def _samples(click: int, how_many: int) -> list[dict[str, Any]]:
@@ -186,5 +249,13 @@ def _ranking() -> dict[str, Any]:
             "y": rng.normal(size=40).tolist(),
             "category": ["shoes", "cables"] * 20,
             "importance": rng.random(40).tolist(),
+        },
+        "shap": {
+            "rows": 2_000,
+            "features": [
+                {"name": "cosine", "mean": 0.4, "direction": 0.9},
+                {"name": "price_z", "mean": 0.2, "direction": -0.7},
+                {"name": "brand_id", "mean": 0.1, "direction": None},
+            ],
         },
     }

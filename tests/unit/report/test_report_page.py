@@ -1,17 +1,24 @@
 """The page says what the facts say, whatever they are, and nothing escapes from it."""
 
+import base64
 import copy
+import hashlib
+import json
 import math
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from heft.errors import DataError
-from heft.report import markdown, parse_facts, render, summary
-from heft.report.facts import TitleMap
+from heft.evaluation.results import MetricResult
+from heft.report import complete, json_schema, markdown, parse_facts, render, summary
 from heft.report.maps import map_plots
+from heft.report.parts import TitleMap
+
+ROOT = Path(__file__).parents[3]
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -22,12 +29,13 @@ HOSTILE = (
     "$x_{$ & 'quoted' \"twice\"",
     "a" * 10_000,
 )
-# What a node of the page may be. Everything that could load or run is absent.
+# What a node of the page may be. Everything that could load is absent, and one script may run.
 ALLOWED = {
     "html", "head", "meta", "title", "style", "body", "header", "nav", "main", "section",
     "article", "h1", "h2", "h3", "p", "span", "small", "a", "b", "br", "dl", "div", "dt", "dd",
     "table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "details", "summary",
     "ol", "li", "bdi", "svg", "g", "path", "text", "defs", "use", "clippath", "rect", "tspan",
+    "h4", "label", "input", "select", "option", "output", "code", "script",
 }  # fmt: skip
 
 
@@ -38,18 +46,26 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str]] = []
-        self.text = ""
+        self.text = self.script = ""
+        self._inside = ""
         self.ids: list[str] = []
         self.feed(html)
         self.text = re.sub(r"\s+", " ", self.text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self._inside = tag
         self.attributes += [(name, value or "") for name, value in attrs]
         self.ids += [value or "" for name, value in attrs if name == "id"]
 
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self._inside == "script":
+            self.script += data
+        else:
+            self.text += data
 
 
 def with_text(value: Any, text: str) -> Any:
@@ -62,12 +78,16 @@ def with_text(value: Any, text: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def html(facts: dict[str, Any]) -> str:
-    return render(facts)
+def html(made: dict[str, Any]) -> str:
+    return render(made)
 
 
-def test_it_loads_and_runs_nothing(html: str) -> None:
+def test_it_loads_nothing_and_runs_its_own_script_alone(html: str) -> None:
     page = Page(html)
+    assert page.tags.count("script") == 1
+    digest = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in html
+    assert "unsafe-inline'; script-src" in html, "styles alone may be inline"
     assert set(page.tags) <= ALLOWED
     assert "http:" not in html
     assert "https:" not in html
@@ -104,7 +124,7 @@ def test_hostile_text_is_shown_as_text(facts: dict[str, Any], text: str) -> None
     html.encode("utf-8")
     page = Page(html)
     assert set(page.tags) <= ALLOWED
-    assert page.tags.count("style") == 1
+    assert (page.tags.count("style"), page.tags.count("script")) == (1, 1)
     assert not any(name.startswith("on") for name, _ in page.attributes)
     visible = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", "\ufffd", text[:60])
     assert re.sub(r"\s+", " ", visible) in page.text
@@ -126,10 +146,18 @@ def test_figures_are_those_of_the_facts(facts: dict[str, Any], html: str) -> Non
     text = Page(html).text
     for view in facts["comparison"]["views"].values():
         for metric in view["metrics"]:
-            low, high = (f"{metric[k]:+.4f}".replace("-", "−") for k in ("low", "high"))
-            difference = f"{metric['difference']:+.4f}".replace("-", "−")
-            row = f"{metric['weighted']:.4f} {metric['control']:.4f} {difference} {low} to {high}"
-            assert row.replace(" ", "") in text.replace(" ", "")
+            parts = []
+            for model in ("weighted", "control", "difference", "baseline"):
+                form = "+.4f" if model == "difference" else ".4f"
+                ends = metric.get(f"{model}_interval")
+                ends = (metric["low"], metric["high"]) if model == "difference" else ends
+                parts.append(f"{metric[model]:{form}}")
+                parts.append(f"{ends[0]:{form}} to {ends[1]:{form}}" if ends else "")
+                if model == "difference":
+                    side = {"weighted": "▲weighted", "control": "▼control", None: "–unclear"}
+                    parts.append(side[MetricResult.model_validate(metric).better])
+            row = "".join(parts).replace(" ", "").replace("-", "−")
+            assert row in text.replace(" ", "")
     for figure in ("240,000", "238,900", "1,204", "8,310", "96,412", "60.3%", "51.7 s"):
         assert figure in text
     for reason in ("position=0 is below 1", "timestamp is missing", "no impression"):
@@ -277,6 +305,117 @@ def test_markdown_table_has_one_shape(facts: dict[str, Any]) -> None:
     rows = [line for line in lines if line.startswith("|")]
     metrics = sum(len(view["metrics"]) for view in facts["comparison"]["views"].values())
     assert len(rows) == metrics + 2 * len(facts["comparison"]["views"])
+    assert {row.count("|") for row in rows} == {7}
+    plain = facts | {"comparison": facts["comparison"] | {"baseline": None}}
+    rows = [line for line in markdown(plain).splitlines() if line.startswith("|")]
     assert {row.count("|") for row in rows} == {6}
     assert "<b>" not in lines[0]
     assert "@team" not in lines[0]
+
+
+def test_every_slice_and_metric_is_a_row_to_filter_by(facts: dict[str, Any], html: str) -> None:
+    wanted = [
+        (name, part["column"], metric["name"])
+        for name, view in facts["comparison"]["views"].items()
+        for part in view["slices"]
+        for metric in part["metrics"]
+    ]
+    rows = re.findall(r'<tr data-view="(\w+)" data-column="(\w+)" data-metric="(\w+)">', html)
+    assert sorted(rows) == sorted(wanted)
+    assert len(wanted) > 60
+    for kind in ({row[k] for row in wanted} for k in range(3)):
+        assert all(f'<option value="{value}"' in html for value in kind)
+
+
+def test_of_too_many_slices_the_largest_stay(facts: dict[str, Any]) -> None:
+    many = copy.deepcopy(facts)
+    view = many["comparison"]["views"]["natural"]
+    part = view["slices"][0]
+    view["slices"] = [part | {"value": f"v{k}", "rows": k} for k in range(2_000)]
+    html = render(many)
+    assert html.count("<tr data-view=") == 3_000
+    assert "The 3,000 largest of" in Page(html).text
+    assert 'data-column="device" data-metric="ctr_auc"><th scope="row"><bdi>device' in html
+    assert ">v1999<" in html and ">v3<" not in html
+    assert len(html.encode()) < 5_000_000
+
+
+def test_gaps_between_groups_and_their_limits_are_said(facts: dict[str, Any]) -> None:
+    gap = facts["comparison"]["views"]["natural"]["fairness"][0]
+    text = Page(render(facts)).text
+    assert "Calibration by device" in text and "False-negative rate by device" in text
+    assert f"The largest gap is {gap['gap']:.3f}" in text
+    assert "past the limit" not in text
+    unfair = copy.deepcopy(facts)
+    unfair["comparison"]["views"]["natural"]["fairness"][0] |= {"low": 2.5, "high": 3.0, "gap": 2.7}
+    assert "past the limit of 2.000" in Page(render(unfair)).text
+    assert "the limit is 2.000" in markdown(facts)
+
+
+def test_drift_weights_by_slice_shap_and_artifacts_are_shown(html: str) -> None:
+    text = Page(html).text
+    for said in (
+        "Compared with span 2, 1", "6.2% usually 6.0%", "Skew was not checked",
+        "L-infinity", "category = shoes", "over 2,000 rows", "HeftWeightingVerdict",
+    ):  # fmt: skip
+        assert said in text, said
+    assert 'aria-label="SHAP values by feature"' in html
+
+
+def test_all_facts_are_json_and_come_back(facts: dict[str, Any]) -> None:
+    odd = copy.deepcopy(facts)
+    odd["importance"]["tasks"]["ctr"]["ess"] = math.nan
+    whole = complete(odd)
+    text = json.dumps(whole, allow_nan=False)
+    assert whole["importance"]["tasks"]["ctr"]["ess"] is None
+    assert complete(json.loads(text)) == whole
+    assert render(whole) == render(odd)
+    assert whole["version"] == 1
+
+
+def test_the_documented_schema_is_that_of_the_facts(facts: dict[str, Any]) -> None:
+    schema = json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
+    assert schema == json_schema(), "python -m heft.report.schema > docs/report.schema.json"
+    _conforms(complete(facts), schema, schema, "report")
+    with pytest.raises(AssertionError, match="report.seconds.Pusher"):
+        _conforms(complete(facts) | {"seconds": {"Pusher": "long"}}, schema, schema, "report")
+    with pytest.raises(AssertionError, match="report.luck"):
+        _conforms(complete(facts) | {"luck": 1}, schema, schema, "report")
+
+
+_TYPES = {
+    "string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list,
+    "object": dict, "null": type(None),
+}  # fmt: skip
+
+
+def _conforms(value: Any, schema: dict[str, Any], root: dict[str, Any], where: str) -> None:
+    """A validator of the part of JSON Schema that the schema is written in."""
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rpartition("/")[2]] | {"$ref": None}
+    if "anyOf" in schema:
+        faults = []
+        for option in schema["anyOf"]:
+            try:
+                return _conforms(value, option, root, where)
+            except AssertionError as fault:
+                faults.append(str(fault))
+        raise AssertionError("; ".join(faults))
+    kind = schema.get("type")
+    if kind:
+        right = isinstance(value, _TYPES[kind]) and not (kind != "boolean" and value is True)
+        assert right, f"{where} is {value!r}: expected {kind}"
+    if "enum" in schema:
+        assert value in schema["enum"], f"{where} is {value!r}"
+    if isinstance(value, list):
+        for k, item in enumerate(value):
+            own = schema["prefixItems"][k] if "prefixItems" in schema else schema["items"]
+            _conforms(item, own, root, f"{where}[{k}]")
+    if isinstance(value, dict):
+        assert set(schema.get("required", ())) <= set(value), where
+        rest = schema.get("additionalProperties")
+        for name, item in value.items():
+            own = schema.get("properties", {}).get(name, rest)
+            assert isinstance(own, dict), f"{where}.{name} is not in the schema"
+            _conforms(item, own, root, f"{where}.{name}")
+    return None

@@ -3,6 +3,7 @@
 Devlin et al., 2019, written out in NumPy and float64 over the checkpoint's own weights.
 """
 
+import json
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,12 +29,14 @@ def _weights(folder: Path) -> dict[str, np.ndarray]:
 def encode(folder: Path, tokens: list[int], heads: int, pooling: str) -> np.ndarray:
     """The unit vector, (dim,) float64, of one text, without padding."""
     weights = _weights(folder)
+    config = json.loads((folder / "config.json").read_text())
+    epsilon = config.get("layer_norm_eps", 1e-12)
 
     def linear(x: np.ndarray, name: str) -> np.ndarray:
         return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
 
     def norm(x: np.ndarray, name: str) -> np.ndarray:
-        scaled = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-12)
+        scaled = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + epsilon)
         return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
     x = (

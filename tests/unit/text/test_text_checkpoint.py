@@ -43,7 +43,8 @@ def test_accents_follow_case_unless_said(folder: Path) -> None:
     [
         ("config.json", {"model_type": "roberta"}, "model_type='roberta'.*expected 'bert'"),
         ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pooling_mode_max_tokens"),
-        ("tokenizer_config.json", {"mask_token": "<mask>"}, "<mask> are not in vocab.txt"),
+        ("1_Pooling/config.json", {"pooling_mode": "max"}, "pooling_mode='max'; expected one of"),
+        ("tokenizer_config.json", {"mask_token": "<mask>"}, "<mask> are not in the vocabulary"),
     ],
 )
 def test_what_cannot_be_used_is_named(
@@ -52,6 +53,26 @@ def test_what_cannot_be_used_is_named(
     change(folder / file, **values)
     with pytest.raises(EncoderError, match=message):
         read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("mode", ["mean", "cls"])
+def test_pooling_is_read_as_newer_sentence_transformers_write_it(folder: Path, mode: str) -> None:
+    stated = {"embedding_dimension": 384, "pooling_mode": mode, "include_prompt": True}
+    (folder / "1_Pooling/config.json").write_text(json.dumps(stated))
+    assert read_checkpoint(folder).pooling == mode
+
+
+def test_a_word_piece_that_is_there_twice_is_named(folder: Path) -> None:
+    with (folder / "vocab.txt").open("a") as file:
+        file.write("drill\n")
+    with pytest.raises(EncoderError, match="'drill' is there twice"):
+        read_checkpoint(folder)
+
+
+def test_a_special_token_may_be_named_in_the_map_alone(folder: Path) -> None:
+    change(folder / "tokenizer_config.json", mask_token=None)
+    change(folder / "special_tokens_map.json", mask_token="[unused0]")
+    assert read_checkpoint(folder).special[4] == "[unused0]"
 
 
 def test_an_unknown_module_is_refused(folder: Path) -> None:
@@ -65,6 +86,7 @@ def test_an_unknown_module_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["config.json", "vocab.txt", "model.safetensors"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
+    (folder / "tokenizer.json").unlink()
     with pytest.raises(EncoderError, match=name.replace("model", r"\*?")):
         read_checkpoint(folder)
 

@@ -44,7 +44,7 @@ def checkpoint_of(folder: Path, flavour: str) -> Path:
         "model_type": "bert", "architectures": ["BertForMaskedLM"], "vocab_size": len(vocabulary),
         "hidden_size": DIM, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
         "intermediate_size": WIDE, "max_position_embeddings": POSITIONS, "type_vocab_size": 2,
-        "hidden_act": "gelu",
+        "hidden_act": "gelu", "layer_norm_eps": 1e-2,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer_config.json").write_text(json.dumps(flags))

@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import normalizers
-from transformers import BertTokenizer
+from transformers import AutoTokenizer, BertTokenizer
 
 from heft.simulate.chorus import read_chorus
 from heft.simulate.home_depot import read_home_depot
@@ -112,6 +112,18 @@ def test_cased_checkpoints_with_other_flags(
     tokenizer = GraphTokenizer(read_checkpoint(folder), MAX_TOKENS)
     for texts in EXAMPLES.values():
         assert_equal((tokenizer, reference), texts)
+
+
+def test_a_checkpoint_that_transformers_saved_has_its_ids(folder: Path, checkpoint: Checkpoint):
+    reference = BertTokenizer.from_pretrained(checkpoint.folder, do_lower_case=False)
+    for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (folder / name).unlink()
+    reference.save_pretrained(folder)
+    saved = AutoTokenizer.from_pretrained(folder)
+    tokenizer = GraphTokenizer(read_checkpoint(folder), MAX_TOKENS)
+    for texts in EXAMPLES.values():
+        assert_equal((tokenizer, saved), texts)
+    assert not (folder / "vocab.txt").exists()
 
 
 def test_the_table_holds_every_code_point() -> None:
