@@ -6,7 +6,6 @@ from typing import NamedTuple
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import pusher_pb2
 from tfx.types import Channel, standard_artifacts
 from tfx.types.artifact import Artifact
 
@@ -15,7 +14,6 @@ from components.importance_estimator.component import ImportanceEstimator
 from components.log_example_gen.component import LogExampleGen
 from components.pair_reader.component import PairReader
 from components.report.component import ReportGen
-from components.serving_validator.component import ServingValidator
 from components.text_embedder.component import TextEmbedder
 from components.weighted_trainer.component import WeightedTrainer
 from heft import features as f
@@ -33,6 +31,7 @@ from pipeline.nodes import (
 )
 from pipeline.places import Places
 from pipeline.resolvers import BlessedBefore, LatestBefore
+from pipeline.shipping import push_node, serving_check
 
 __all__ = [
     "create_finetuning_pipeline", "create_pipeline", "create_statistics_pipeline",
@@ -80,25 +79,10 @@ def create_pipeline(
     for node in judging:
         add(node)
     _, evaluator, judge = judging
-    serving = add(
-        ServingValidator(
-            model=model,
-            examples=examples,
-            settings=config.serving_check,
-            # The server is a process of its own, which no import reaches.
-            source_digest=source_digest(
-                "components.serving_validator.executor", "serving.local_server"
-            ),
-        )
-    )
+    serving = add(serving_check(config, model, examples))
     pusher = add(
-        tfx.components.Pusher(
-            model=model,
-            model_blessing=judge.outputs["blessing"],
-            infra_blessing=serving.outputs["blessing"],
-            push_destination=pusher_pb2.PushDestination(
-                filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=places.serving)
-            ),
+        push_node(
+            config, model, judge.outputs["blessing"], serving.outputs["blessing"], places.serving
         )
     )
     add(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from heft import cli_after, cli_schema
+from heft import cli_after, cli_schema, cli_serving
 from heft.cli_options import (
     RUNS,
     Config,
@@ -54,7 +54,7 @@ def version(
     show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Options of `heft` itself."""
-    context.obj = _data_dir()
+    context.obj = _data_dir()  # for the commands that are elsewhere
     if show:
         screen.print(importlib.metadata.version("heft"))
         raise typer.Exit
@@ -192,6 +192,8 @@ for command in (
     cli_after.explain,
     cli_after.lineage,
     cli_after.rollback,
+    cli_serving.score,
+    cli_serving.stream,
 ):
     app.command()(command)
 app.add_typer(cli_schema.app, name="schema")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from heft.logs.settings import as_span
+from heft.logs.dates import as_span
 from heft.settings import Settings
 
 __all__ = ["GateSettings", "LabelBounds", "LeakSettings", "LogColumns", "ServingData"]

@@ -1,6 +1,5 @@
 """What ingest needs to know about a team's log."""
 
-import datetime
 from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
@@ -8,13 +7,14 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from heft import features
 from heft.logs.crediting import Rules
+from heft.logs.dates import as_end, as_span, end_time
 from heft.logs.fields import IMPRESSIONS, STREAMS, Kind, stream_fields
 from heft.logs.fields import Field as Column
 from heft.logs.privacy import PrivacySettings
 from heft.logs.spans import SpanPattern
 from heft.settings import Settings
 
-__all__ = ["LogsSettings", "SplitSettings", "StreamSettings", "as_span"]
+__all__ = ["LogsSettings", "SplitSettings", "StreamSettings"]
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -80,44 +80,6 @@ class SplitSettings(Settings):
         return self
 
 
-def as_span(value: Any) -> Any:
-    """A date, as YAML or text has it, as the number 20260301."""
-    if isinstance(value, str):
-        try:
-            value = datetime.date.fromisoformat(value)
-        except ValueError:
-            return int(value) if value.isdecimal() else value
-    if isinstance(value, datetime.date):
-        return value.year * 10_000 + value.month * 100 + value.day
-    return value
-
-
-def _as_end(value: Any) -> Any:
-    """A date or a time, as YAML or text has it, as ISO 8601 text."""
-    return value.isoformat() if isinstance(value, datetime.date) else value
-
-
-def _end(text: str) -> datetime.datetime:
-    """The time that `end` names; of a day, its last millisecond, UTC.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        if len(text) == len("2026-03-01"):
-            day = datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.UTC)
-            return day + datetime.timedelta(days=1, milliseconds=-1)
-        time = datetime.datetime.fromisoformat(text)
-        if time.tzinfo is not None:
-            return time
-    except ValueError:
-        pass
-    raise ValueError(
-        f"end={text!r} is no time: expected a day such as 2026-03-01, which counts to its last "
-        "moment in UTC, or a time with its zone such as 2026-03-01T12:00:00Z"
-    )
-
-
 def _stream(name: str) -> StreamSettings:
     return StreamSettings(path=f"{name}/span-{{SPAN}}/*")
 
@@ -137,7 +99,7 @@ class LogsSettings(Settings):
     catalogue: StreamSettings | None = StreamSettings(path="catalogue/*")
     grades: StreamSettings | None = None
     # Until when the log was seen: a day or a time. Left out, until its last event.
-    end: Annotated[str, BeforeValidator(_as_end)] | None = None
+    end: Annotated[str, BeforeValidator(as_end)] | None = None
     # Columns of the impressions that say what happened, in place of a stream.
     label_column: str | None = None
     conversion_column: str | None = None
@@ -201,7 +163,7 @@ class LogsSettings(Settings):
     @model_validator(mode="after")
     def _end_is_a_time(self) -> Self:
         if self.end is not None:
-            _end(self.end)
+            end_time(self.end)
         return self
 
     @model_validator(mode="after")
@@ -274,7 +236,7 @@ class LogsSettings(Settings):
     @property
     def end_ms(self) -> int | None:
         """`end` in ms since the epoch, UTC; None if it was left out."""
-        return None if self.end is None else round(_end(self.end).timestamp() * 1_000)
+        return None if self.end is None else round(end_time(self.end).timestamp() * 1_000)
 
     @property
     def flags(self) -> dict[str, str]:
