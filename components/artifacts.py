@@ -3,10 +3,13 @@
 from tfx.types.artifact import Artifact, Property, PropertyType
 
 __all__ = [
-    "FeatureRankings", "PairReadings", "Quarantine", "Report", "SampleImportance", "TextEmbeddings",
-    "TextEncoderFolder",
-    "WeightingVerdict",
+    "GATE_FORMAT", "FeatureRankings", "PairReadings", "Quarantine", "Report", "SampleImportance",
+    "TextEmbeddings", "TextEncoderFolder", "WeightingVerdict",
 ]  # fmt: skip
+
+# Of ExampleAnomalies: which version of AnomalyGate's files lies there. A span that did not
+# pass has no artifact.
+GATE_FORMAT = "gate_format"
 
 
 class Quarantine(Artifact):

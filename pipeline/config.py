@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, get_args, get_origin
+from typing import Any, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -11,21 +11,24 @@ from heft.errors import ConfigError
 from heft.evaluation import EvaluationSettings
 from heft.evaluation.tagging import SliceSettings
 from heft.features import DERIVED_SLICES, HISTORY, Role, logged_columns
+from heft.gate.settings import GateSettings
 from heft.importance.settings import ImportanceSettings
 from heft.logs.settings import LogsSettings
 from heft.model.settings import ModelSettings
 from heft.selection.settings import RankingSettings
 from heft.serving_check import ServingCheckSettings
+from heft.serving_settings import ServingSettings
 from heft.settings import Settings
 from heft.simulate.settings import SimulationSettings
+from heft.streaming.settings import StreamingSettings
 from heft.text.settings import TextSettings
 from heft.transform import TransformSettings
 from heft.tuning.settings import TuneSettings
+from pipeline.config_faults import explain
 from pipeline.thresholds import Thresholds
 
 __all__ = ["PipelineConfig", "Thresholds", "load"]
 
-_NOT_SET = object()
 _SEEDED = ("simulate", "importance", "ranking", "model", "tune")
 _LISTED_UNDER = {Role.CATEGORICAL: "categorical", Role.NUMERIC: "numeric", Role.VECTOR: "vectors"}
 
@@ -43,6 +46,7 @@ class PipelineConfig(Settings):
     simulate: SimulationSettings | None = None
     logs: LogsSettings
     schema_dir: str | None = None
+    gate: GateSettings = GateSettings()
     transform: TransformSettings = TransformSettings()
     text: TextSettings = TextSettings()
     importance: ImportanceSettings = ImportanceSettings()
@@ -54,6 +58,8 @@ class PipelineConfig(Settings):
     slice_bands: SliceSettings = SliceSettings()
     thresholds: Thresholds = Thresholds()
     serving_check: ServingCheckSettings = ServingCheckSettings()
+    serving: ServingSettings = ServingSettings()
+    stream: StreamingSettings = StreamingSettings()
     beam: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -192,7 +198,7 @@ def load(
     try:
         return PipelineConfig.model_validate(raw).with_corrections()
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error, laid)}") from error
+        raise ConfigError(f"{path}: {explain(error, laid, PipelineConfig)}") from error
 
 
 def _laid_over(raw: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
@@ -234,47 +240,3 @@ def _fill(value: Any, places: dict[str, str]) -> Any:
         for mark, place in places.items():
             value = value.replace(mark, place)
     return value
-
-
-def _explain(error: ValidationError, overlays: dict[str, Any]) -> str:
-    """One line per fault: the key, what is wrong, what was received, what is known."""
-    lines = []
-    for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            lines.append(f"unknown key {key!r}{_known(fault['loc'])}")
-        elif fault["type"] == "missing":
-            lines.append(f"missing key {key!r}")
-        elif not key or isinstance(fault["input"], dict):
-            said = fault["msg"].removeprefix("Value error, ")
-            lines.append(": ".join(part for part in (key, said) if part))
-        else:
-            lines.append(f"{key}={fault['input']!r}: {fault['msg'].removeprefix('Value error, ')}")
-        lines[-1] += _origin(fault["loc"], overlays)
-    return "; ".join(lines)
-
-
-def _origin(location: tuple[int | str, ...], overlays: dict[str, Any]) -> str:
-    """The overlay that set what is wrong, if one did."""
-    for name, overlay in reversed(overlays.items()):
-        node: Any = overlay
-        for part in location:
-            node = node.get(part, _NOT_SET) if isinstance(node, dict) else _NOT_SET
-        if location and node is not _NOT_SET:
-            return f" (in {name})"
-    return ""
-
-
-def _known(location: tuple[int | str, ...]) -> str:
-    model: Any = PipelineConfig
-    parts = iter(location[:-1])
-    for part in parts:
-        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        if field is None:
-            return ""
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        if named := next((c for c in candidates if get_origin(c) is dict), None):
-            next(parts, None)  # a name of the user's own
-            candidates = list(get_args(named))
-        model = next((c for c in candidates if hasattr(c, "model_fields")), None)
-    return f": expected one of {sorted(model.model_fields)}" if model is not None else ""

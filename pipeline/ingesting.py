@@ -9,8 +9,9 @@ from rich.table import Table
 
 from heft import features
 from heft.errors import GateError
+from heft.logs.fields import CLICKS, CONVERSIONS, IMPRESSIONS
 from heft.logs.ingest import ingest
-from heft.logs.report import IngestReport, check_quarantine_rate
+from heft.logs.report import IngestReport, check_conflict_rate, check_quarantine_rate
 from heft.logs.sampling import LogSample, StreamSample, sample_log
 from heft.logs.settings import LogsSettings
 from heft.logs.spans import SpanPattern
@@ -52,6 +53,8 @@ def check_logs(street: Street) -> None:
         check_quarantine_rate(
             name, stream.read, stream.reasons, first, settings.max_quarantine_rate
         )
+    shown = sample.streams[IMPRESSIONS]
+    check_conflict_rate(shown.read, shown.conflicting, settings.max_conflict_rate)
 
 
 def ingest_logs(street: Street, out: Path | None) -> IngestReport:
@@ -69,6 +72,10 @@ def ingest_logs(street: Street, out: Path | None) -> IngestReport:
     street.console.print(_report_table(report))
     splits = ", ".join(f"{name} {rows:,}" for name, rows in report.splits.items())
     street.console.print(f"  splits      {splits}")
+    if report.notes:
+        notes = ", ".join(f"{name} {rows:,}" for name, rows in report.notes.items())
+        end = _value(features.TIMESTAMP, str(report.end_of_data))
+        street.console.print(f"  notes       {notes}; the log ends {end}", soft_wrap=True)
     street.console.print(f"  examples    {folder}", soft_wrap=True)
     street.console.print(f"  quarantine  {folder / 'quarantine'}", soft_wrap=True)
     return report
@@ -132,6 +139,10 @@ def _print_reasons(console: Console, sample: LogSample) -> None:
             console.print(f"  [red]×[/] {escape(said)}", soft_wrap=True)
         if stream.problem:
             console.print(f"  [red]×[/] {escape(stream.problem)}", soft_wrap=True)
+        usable = stream.read - stream.rejected
+        if usable and stream.orphans == usable:
+            said = f"none of {usable:,} sampled {name} meets a sampled impression: compare the ids"
+            console.print(f"  [red]×[/] {said}", soft_wrap=True)
 
 
 def _plan(settings: LogsSettings, sample: LogSample) -> list[tuple[str, str]]:
@@ -140,6 +151,7 @@ def _plan(settings: LogsSettings, sample: LogSample) -> list[tuple[str, str]]:
     buckets = settings.buckets or looked.buckets
     lines = [
         ("rows", f"about {looked.rows:,} impressions in {buckets} shards a split"),
+        ("ids", _ids(sample)),
         ("labels", _labels(settings)),
         ("splits", _splits(settings, sample)),
     ]
@@ -157,6 +169,19 @@ def _plan(settings: LogsSettings, sample: LogSample) -> list[tuple[str, str]]:
         kinds = ", ".join(settings.privacy.redact)
         lines.append(("queries", f"{kinds} taken out: {sample.redacted:,} queries of the sample"))
     return lines
+
+
+def _ids(sample: LogSample) -> str:
+    shown = sample.streams[IMPRESSIONS]
+    said = (
+        f"of {shown.read:,} sampled impressions {shown.duplicates:,} are duplicates and "
+        f"{shown.conflicting:,} conflicting"
+    )
+    for name in (CLICKS, CONVERSIONS):
+        if events := sample.streams.get(name):
+            usable = events.read - events.rejected
+            said += f"; {events.orphans:,} of {usable:,} {name} without a sampled impression"
+    return said
 
 
 def _labels(settings: LogsSettings) -> str:
@@ -188,14 +213,14 @@ def _splits(settings: LogsSettings, sample: LogSample) -> str:
 def _report_table(report: IngestReport) -> Table:
     table = Table(box=None, pad_edge=True, header_style="dim")
     table.add_column("stream")
-    for name in ("read", "written", "duplicates", "quarantined"):
+    for name in ("read", "written", "duplicates", "conflicting", "quarantined"):
         table.add_column(name, justify="right")
     table.add_column("not attributed")
     for name, stream in report.streams.items():
         left = ", ".join(f"{kind} {rows:,}" for kind, rows in stream.unattributed.items())
         table.add_row(
             name, *(f"{n:,}" for n in (stream.read, stream.written, stream.duplicates,
-                                       stream.quarantined)), left,
+                                       stream.conflicting, stream.quarantined)), left,
         )  # fmt: skip
     return table
 

@@ -3,21 +3,35 @@
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.proto import transform_pb2
-from tfx.types import Channel
+from tfx.types import Channel, standard_artifacts
 
+from components.anomaly_gate.component import AnomalyGate
 from components.feature_ranker.component import FeatureRanker
 from components.fine_tuner.component import FineTuner
 from components.importance_estimator.component import ImportanceEstimator
 from components.log_transform.component import LogTransform
 from components.text_embedder.component import TextEmbedder
 from heft import features as f
+from heft.gate.findings import FORMAT
+from heft.gate.served import serving_fingerprint
+from heft.gate.settings import LogColumns
+from heft.logs.spans import SpanPattern
 from heft.text.checkpoint import find_checkpoint, fingerprint
 from heft.text.settings import TextSettings
 from pipeline.config import PipelineConfig
 from pipeline.digest import source_digest
 from pipeline.places import Places
+from pipeline.resolvers import PassedBefore
 
-__all__ = ["fine_tuning", "ranker", "schema_node", "transform_node", "with_encoder"]
+__all__ = [
+    "anomaly_gate",
+    "fine_tuning",
+    "log_columns",
+    "ranker",
+    "schema_node",
+    "transform_node",
+    "with_encoder",
+]
 
 
 def schema_node(places: Places, statistics: BaseNode) -> BaseNode:
@@ -27,6 +41,51 @@ def schema_node(places: Places, statistics: BaseNode) -> BaseNode:
             statistics=statistics.outputs["statistics"], infer_feature_shape=False
         )
     return tfx.components.ImportSchemaGen(schema_file=places.schema_file)
+
+
+def anomaly_gate(
+    config: PipelineConfig, places: Places, logs: BaseNode, statistics: BaseNode, schema: BaseNode
+) -> list[BaseNode]:
+    """AnomalyGate, of what LogExampleGen wrote; before it the last spans that passed it."""
+    gate = config.gate
+    passed = tfx.dsl.Resolver(
+        strategy_class=PassedBefore,
+        config={"spans": gate.spans, "since": gate.since, "gate_format": FORMAT},
+        passed=Channel(
+            type=standard_artifacts.ExampleAnomalies, producer_component_id="AnomalyGate"
+        ),
+        candidate=logs.outputs["examples"],
+    ).with_id("passed_spans")
+    node = AnomalyGate(
+        logs.outputs["examples"],
+        statistics.outputs["statistics"],
+        schema.outputs["schema"],
+        logs.outputs["quarantine"],
+        gate,
+        log_columns(config, reviewed=places.schema_file is not None),
+        passed.outputs["passed"],
+        serving_fingerprint(gate.serving),
+        source_digest("components.anomaly_gate.executor"),
+    )
+    return [passed, node]
+
+
+def log_columns(config: PipelineConfig, *, reviewed: bool) -> LogColumns:
+    """What the gate has to know of a config's columns."""
+    logs, seen = config.logs, config.transform
+    return LogColumns(
+        categorical=logs.categorical,
+        numeric=logs.numeric,
+        vectors=logs.vectors,
+        history=logs.history,
+        pii=tuple(dict.fromkeys((f.USER_ID, *logs.privacy.pii))),
+        names_spans=SpanPattern(logs.impressions.path).has_span,
+        window=logs.window,
+        seen_categorical=seen.categorical,
+        seen_numeric=seen.numeric,
+        seen_vectors=seen.vectors,
+        reviewed=reviewed,
+    )
 
 
 def transform_node(config: PipelineConfig, examples: Channel, schema: Channel) -> BaseNode:

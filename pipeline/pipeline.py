@@ -6,17 +6,14 @@ from typing import NamedTuple
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import pusher_pb2
 from tfx.types import Channel, standard_artifacts
 from tfx.types.artifact import Artifact
 
-from components.anomaly_gate.component import AnomalyGate
 from components.artifacts import PairReadings, TextEmbeddings
 from components.importance_estimator.component import ImportanceEstimator
 from components.log_example_gen.component import LogExampleGen
 from components.pair_reader.component import PairReader
 from components.report.component import ReportGen
-from components.serving_validator.component import ServingValidator
 from components.text_embedder.component import TextEmbedder
 from components.weighted_trainer.component import WeightedTrainer
 from heft import features as f
@@ -24,11 +21,22 @@ from pipeline.beam import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.digest import source_digest
 from pipeline.judging import judge_nodes
-from pipeline.nodes import fine_tuning, ranker, schema_node, transform_node, with_encoder
+from pipeline.nodes import (
+    anomaly_gate,
+    fine_tuning,
+    ranker,
+    schema_node,
+    transform_node,
+    with_encoder,
+)
 from pipeline.places import Places
 from pipeline.resolvers import BlessedBefore, LatestBefore
+from pipeline.shipping import push_node, serving_check
 
-__all__ = ["create_finetuning_pipeline", "create_pipeline", "create_weighing_pipeline"]
+__all__ = [
+    "create_finetuning_pipeline", "create_pipeline", "create_statistics_pipeline",
+    "create_weighing_pipeline",
+]  # fmt: skip
 
 
 def create_pipeline(
@@ -71,25 +79,10 @@ def create_pipeline(
     for node in judging:
         add(node)
     _, evaluator, judge = judging
-    serving = add(
-        ServingValidator(
-            model=model,
-            examples=examples,
-            settings=config.serving_check,
-            # The server is a process of its own, which no import reaches.
-            source_digest=source_digest(
-                "components.serving_validator.executor", "serving.local_server"
-            ),
-        )
-    )
+    serving = add(serving_check(config, model, examples))
     pusher = add(
-        tfx.components.Pusher(
-            model=model,
-            model_blessing=judge.outputs["blessing"],
-            infra_blessing=serving.outputs["blessing"],
-            push_destination=pusher_pb2.PushDestination(
-                filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=places.serving)
-            ),
+        push_node(
+            config, model, judge.outputs["blessing"], serving.outputs["blessing"], places.serving
         )
     )
     add(
@@ -129,6 +122,15 @@ def create_weighing_pipeline(
     return _pipeline(nodes, config, places)
 
 
+def create_statistics_pipeline(
+    config: PipelineConfig, places: Places, input_fingerprint: str
+) -> Pipeline:
+    """LogExampleGen and StatisticsGen, each as in `create_pipeline`, whose cache they share."""
+    nodes: list[BaseNode] = []
+    _looked_at(_adder(nodes), config, input_fingerprint)
+    return _pipeline(nodes, config, places)
+
+
 def create_finetuning_pipeline(
     config: PipelineConfig, places: Places, input_fingerprint: str
 ) -> Pipeline:
@@ -146,33 +148,26 @@ class _Street(NamedTuple):
     weigher: BaseNode
 
 
+def _looked_at(
+    add: Callable[[BaseNode], BaseNode], config: PipelineConfig, fingerprint: str
+) -> tuple[BaseNode, BaseNode]:
+    """LogExampleGen and StatisticsGen."""
+    logs = add(LogExampleGen(config.logs, fingerprint, _digest("log_example_gen")))
+    unread = [split for split in f.SPLITS if split not in (f.TRAIN, f.NATURAL)]
+    statistics = tfx.components.StatisticsGen(
+        examples=logs.outputs["examples"], exclude_splits=unread
+    )
+    return logs, add(statistics)
+
+
 def _transformed(
     add: Callable[[BaseNode], BaseNode], config: PipelineConfig, places: Places, fingerprint: str
 ) -> tuple[BaseNode, BaseNode]:
     """LogExampleGen and Transform, and what lies between them."""
-    logs = add(LogExampleGen(config.logs, fingerprint, _digest("log_example_gen")))
+    logs, statistics = _looked_at(add, config, fingerprint)
     examples = logs.outputs["examples"]
-    statistics = add(
-        tfx.components.StatisticsGen(
-            examples=examples, exclude_splits=[s for s in f.SPLITS if s not in (f.TRAIN, f.NATURAL)]
-        )
-    )
     schema = add(schema_node(places, statistics))
-    earlier = add(
-        _latest_before(
-            "previous_statistics",
-            standard_artifacts.ExampleStatistics,
-            statistics.outputs["statistics"],
-        )
-    )
-    gate = add(
-        AnomalyGate(
-            statistics.outputs["statistics"],
-            schema.outputs["schema"],
-            earlier.outputs["earlier"],
-            _digest("anomaly_gate"),
-        )
-    )
+    gate = [add(node) for node in anomaly_gate(config, places, logs, statistics, schema)][-1]
     transform = add(transform_node(config, examples, schema.outputs["schema"]))
     transform.add_upstream_node(gate)
     return logs, transform

@@ -15,7 +15,7 @@ __all__ = ["NodeDone", "Progress", "print_summary"]
 
 # Resolvers look up earlier artifacts; they are part of the nodes behind them.
 _SILENT = (
-    "previous_statistics", "previous_embeddings", "previous_readings", "latest_blessed_model",
+    "passed_spans", "previous_embeddings", "previous_readings", "latest_blessed_model",
 )  # fmt: skip
 _METRICS = {
     "graded": ("ctr_auc", "ctr_ndcg_at_10", "ctr_ece"),
@@ -99,12 +99,14 @@ def print_summary(console: Console, facts: dict[str, Any], summary: dict[str, An
 def _figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
     read = summary["rows"] or {}
     texts = summary["distinct_texts"] or {}
+    conflicting = sum(stream.get("conflicting", 0) for stream in summary["streams"].values())
     ess = {task: value for task, value in (summary["ess"] or {}).items() if value is not None}
     return [
         ("rows read", f"{read.get('read') or 0:,}"),
         ("rows written", f"{read.get('written') or 0:,}"),
         ("quarantined", f"{summary['quarantined'] or 0:,}"),
         ("duplicates", f"{summary['duplicates'] or 0:,}"),
+        *([("conflicting", f"{conflicting:,}")] if conflicting else []),
         ("distinct texts", f"{sum(texts.values()):,}" if isinstance(texts, dict) else f"{texts:,}"),
         ("effective sample size", ", ".join(f"{task} {value:,.0f}" for task, value in ess.items())),
         ("seconds", f"{sum(summary['seconds'].values()):.0f}"),

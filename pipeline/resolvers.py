@@ -11,7 +11,9 @@ from tfx.components.evaluator import constants
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types.artifact import Artifact
 
-__all__ = ["BlessedBefore", "LatestBefore"]
+from components.artifacts import GATE_FORMAT
+
+__all__ = ["BlessedBefore", "LatestBefore", "PassedBefore"]
 
 Artifacts = dict[str, list[Artifact]]
 
@@ -49,3 +51,31 @@ class LatestBefore(ResolverStrategy):
         before = [artifact for artifact in input_dict["earlier"] if artifact.id < candidate]
         latest = [max(before, key=lambda artifact: artifact.id)] if before else []
         return {"earlier": latest, "candidate": input_dict["candidate"]}
+
+
+class PassedBefore(ResolverStrategy):
+    """The spans before the candidate's whose runs passed AnomalyGate; none on a first one.
+
+    Only such a span leaves an artifact of the gate, so that one that was rejected is never
+    compared with. Of a span that passed several times the latest counts; the candidate's own
+    never does.
+
+    Args:
+        spans: the last so many.
+        since: earlier ones do not count.
+        gate_format: version of the gate's files; others are passed over.
+    """
+
+    def __init__(self, spans: int, since: int | None, gate_format: int) -> None:
+        self._spans, self._since, self._format = spans, since or 0, gate_format
+
+    def resolve_artifacts(self, store: mlmd.MetadataStore, input_dict: Artifacts) -> Artifacts:
+        """Keys `passed`, artifacts of the gate, and `candidate`, examples of the span."""
+        candidate = max(input_dict["candidate"], key=lambda artifact: artifact.id)
+        latest: dict[int, Artifact] = {}
+        for artifact in sorted(input_dict["passed"], key=lambda artifact: artifact.id):
+            if artifact.get_int_custom_property(GATE_FORMAT) == self._format:
+                latest[artifact.span] = artifact
+        before = [span for span in latest if self._since <= span < candidate.span]
+        chosen = [latest[span] for span in sorted(before)[-self._spans :]]
+        return {"passed": chosen, "candidate": input_dict["candidate"]}

@@ -20,7 +20,7 @@ __all__ = ["StreetRunner", "artifacts_of"]
 
 _RUN_ID = "pipeline-run-id"
 # Outputs of resolvers, and what went to quarantine, are not what a node wrote.
-_NOT_MADE = ("quarantine", "candidate", "earlier", "model_blessing")
+_NOT_MADE = ("quarantine", "candidate", "earlier", "passed", "model_blessing")
 
 
 class StreetRunner(local_dag_runner.LocalDagRunner):

@@ -10,7 +10,9 @@ from heft.errors import ConfigError
 from heft.features import SAMPLING
 from pipeline.config import PipelineConfig
 
-__all__ = ["read_schema", "stage_schema"]
+__all__ = ["SCHEMA_FILE", "read_schema", "schema_path", "stage_schema"]
+
+SCHEMA_FILE = "schema.pbtxt"
 
 # What ingest writes beside a row if it samples, which no reviewed schema need have.
 _SAMPLING_FEATURE = f'''
@@ -24,16 +26,33 @@ feature {{
 '''
 
 
-def read_schema(config: PipelineConfig) -> str | None:
-    """The schema from git; None where a config names none."""
+def schema_path(config: PipelineConfig) -> Path | None:
+    """Where the schema from git lies; None where a config names none.
+
+    Raises:
+        ConfigError: it is not there.
+    """
     if config.schema_dir is None:
         return None
-    path = Path(config.schema_dir) / "schema.pbtxt"
+    path = Path(config.schema_dir) / SCHEMA_FILE
     if not path.is_file():
         raise ConfigError(
             f"schema_dir={config.schema_dir!r}: no schema.pbtxt there; name the folder that holds "
-            "it, or leave schema_dir out to have a schema inferred"
+            "it, have one written by `heft schema infer`, or leave schema_dir out to have one "
+            "inferred by each run"
         )
+    return path
+
+
+def read_schema(config: PipelineConfig) -> str | None:
+    """The schema from git, with what ingest adds; None where a config names none.
+
+    Raises:
+        ConfigError: it is not there, or is none.
+    """
+    path = schema_path(config)
+    if path is None:
+        return None
     text = path.read_text(encoding="utf-8")
     try:
         schema = text_format.Parse(text, schema_pb2.Schema())
@@ -49,7 +68,7 @@ def stage_schema(text: str | None, run_dir: Path) -> str | None:
     if text is None:
         return None
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    path = run_dir / "schema" / digest / "schema.pbtxt"
+    path = run_dir / "schema" / digest / SCHEMA_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return str(path)

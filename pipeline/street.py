@@ -21,13 +21,15 @@ from heft.errors import ConfigError, HeftError
 from heft.importance import names
 from heft.logs import LogsSettings, Preflight, input_fingerprint, preflight
 from heft.report.files import write_run
-from heft.simulate import simulate
+from heft.serving_settings import RANKINGS_FILE
+from heft.versions import REFUSED_FILE
 from pipeline.base_model import with_base_model
 from pipeline.config import PipelineConfig, load
 from pipeline.digest import source_digest
 from pipeline.places import Places
 from pipeline.progress import Progress, print_summary
 from pipeline.schema_files import read_schema, stage_schema
+from pipeline.simulating import simulate_logs
 
 if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
@@ -91,7 +93,10 @@ class Prepared:
 
     def places(self) -> Places:
         """The folders of the run, which is made."""
-        self.run_dir.mkdir(parents=True, exist_ok=True)
+        serving = self.run_dir / "serving"
+        serving.mkdir(parents=True, exist_ok=True)
+        # For those who ask the model by a ranking's name.
+        (serving / RANKINGS_FILE).write_text(json.dumps(self.config.serving.rankings, indent=1))
         return _places(self.run_dir, stage_schema(self.schema, self.run_dir))
 
 
@@ -123,9 +128,13 @@ def prepare(street: Street) -> Prepared:
     config = street.load(run_dir)
     _check_estimators(config)
     config.model.tracking.check()
+    if config.gate.serving is not None:
+        from heft.gate.served import serving_fingerprint  # TFDV, which takes its time to import
+
+        serving_fingerprint(config.gate.serving)
     config = with_base_model(config)
     schema_text = read_schema(config)
-    _bring_logs(config, run_dir, street.console)
+    _bring_logs(config, street.console)
     looked = preflight(config.logs)
     tell_of_absent(config, looked, street.console)
     return Prepared(config, run_dir, looked.span, input_fingerprint(config.logs), schema_text)
@@ -151,16 +160,16 @@ def logs_of(street: Street) -> tuple[Path, LogsSettings]:
     """
     run_dir = (street.runs / street.load().name).absolute()
     config = street.load(run_dir)
-    _bring_logs(config, run_dir, street.console)
+    _bring_logs(config, street.console)
     return run_dir, config.logs
 
 
-def _bring_logs(config: PipelineConfig, run_dir: Path, console: Console) -> None:
+def _bring_logs(config: PipelineConfig, console: Console) -> None:
     """Simulates the logs if the config asks for that, and lets Beam find remote ones."""
     if config.simulate is not None:
         # Simulated shoppers are nobody's secret; a key of the team's own is used if there is one.
         os.environ.setdefault(config.logs.privacy.key_variable, _SIMULATED_KEY)
-        _simulate(config, run_dir, console)
+        simulate_logs(config, console)
     FileSystems.set_options(PipelineOptions(list(config.beam)))
 
 
@@ -204,6 +213,9 @@ def _finish(run_dir: Path, progress: Progress, console: Console) -> dict[str, An
     }
     summary = write_run(facts, run_dir)
     print_summary(console, facts, summary)
+    refused = Path(progress.outputs["Pusher"]["pushed_model"]) / REFUSED_FILE
+    if refused.is_file():
+        console.print(f"not pushed: {refused.read_text()}", soft_wrap=True, markup=False)
     return summary
 
 
@@ -215,37 +227,6 @@ def _seconds(run_dir: Path, progress: Progress) -> dict[str, float]:
         node: round(seconds, 1) if seconds else earlier.get(node, 0.0)
         for node, seconds in progress.seconds.items()
     }
-
-
-def _simulate(config: PipelineConfig, run_dir: Path, console: Console) -> None:
-    """Makes the logs, unless those of these settings and this code are there."""
-    settings = config.simulate
-    assert settings is not None
-    out = Path(config.logs.root)
-    made_by = settings.model_dump(mode="json") | {
-        "source": source_digest("heft.simulate.simulation"),
-        "data_digest": _folder_digest(settings.data),
-    }
-    marker = out / "made_by.json"
-    if marker.is_file() and json.loads(marker.read_text()) == made_by:
-        return
-    with console.status(f"simulating {settings.sessions:,} sessions of {settings.source}"):
-        counts = simulate(settings, out)
-    marker.write_text(json.dumps(made_by))
-    console.print(
-        f"simulated {counts['impressions']:,} impressions, {counts['clicks']:,} clicks, "
-        f"{counts['conversions']:,} conversions"
-    )
-
-
-def _folder_digest(folder: str | None) -> str | None:
-    """SHA-256 over the files of a data folder; None for the built-in shop."""
-    if folder is None or not Path(folder).is_dir():
-        return None
-    digest = hashlib.sha256()
-    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _places(run_dir: Path, schema_file: str | None) -> Places:

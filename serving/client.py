@@ -4,7 +4,6 @@ with Client("http://localhost:8501") as client:
     ranked = client.rank("oled tv", [{"title": "LG C4 55", "price": 1299.0, ...}, ...])
 """
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from heft.errors import ConfigError
+from heft.errors import ConfigError, HeftError
+from heft.ranking_expression import RankingExpression
+from serving.columns import as_arrays, completed, transposed
 from serving.errors import (
     InvalidRequest,
     ModelNotFound,
@@ -21,10 +22,11 @@ from serving.errors import (
     TimedOut,
 )
 from serving.rest_transport import RestTransport
-from serving.transports import Endpoint, Transport
+from serving.transports import Endpoint, Input, Tls, Transport
 
-__all__ = ["Client", "Ranked"]
+__all__ = ["Client", "Ranked", "Tls"]
 
+_DEFAULT = "serving_default"
 _POLL_SECONDS = 0.1
 
 
@@ -46,10 +48,14 @@ class Client:
         model: the name it is served under.
         version: a version, or None for the newest (or the label's).
         label: a version label such as `canary`; not together with `version`.
-        timeout: seconds; of one attempt for REST, of the call with its retries for gRPC.
+        timeout: seconds of a call with its retries. The default suits a script; a page that
+            somebody waits for has less.
         retries: further attempts when the server is unreachable or overloaded. A
             prediction changes nothing, so repeating one is safe. gRPC makes at most 4.
-        headers: sent with each request, for example `{"Authorization": "Bearer …"}`.
+        headers: sent with each request, over gRPC as metadata.
+        token: sent as `Authorization: Bearer …`.
+        tls: for `https` and `grpcs`: authorities of your own, or a certificate of the client's.
+        rankings: expressions for `rank`, by name.
 
     Raises:
         ConfigError: the arguments cannot be used.
@@ -62,24 +68,40 @@ class Client:
         *,
         version: int | None = None,
         label: str | None = None,
-        timeout: float = 5.0,
+        timeout: float = 30.0,
         retries: int = 2,
         headers: Mapping[str, str] | None = None,
+        token: str | None = None,
+        tls: Tls | None = None,
+        rankings: Mapping[str, str] | None = None,
     ) -> None:
         if version is not None and label is not None:
             raise ConfigError(f"version={version} and label={label!r}: give one of them")
         if not timeout > 0 or retries < 0:
             raise ConfigError(f"timeout={timeout} must be above 0 and retries={retries} at least 0")
-        self._transport = _transport(target, model, version, label, timeout, retries, headers or {})
+        headers = dict(headers or {})
+        if token is not None:
+            if "authorization" in map(str.lower, headers):
+                raise ConfigError("token and headers['Authorization']: give one of them")
+            headers["Authorization"] = f"Bearer {token}"
+        self._rankings = {
+            name: _expression(text, ConfigError) for name, text in (rankings or {}).items()
+        }
+        self._inputs: dict[str, dict[str, Input]] = {}
+        self._transport = _transport(
+            target, model, version, label, timeout, retries, headers, tls or Tls()
+        )
 
     def predict(
-        self, columns: Mapping[str, Sequence[Any] | np.ndarray], signature: str = "serving_default"
+        self, columns: Mapping[str, Sequence[Any] | np.ndarray], signature: str = _DEFAULT
     ) -> dict[str, np.ndarray]:
         """Predictions for a batch of rows.
 
         Args:
             columns: by input name, each of shape (rows,), or (rows, width) of a vector or a
-                history: text as str or bytes, numbers as numbers. For the signature `examples`:
+                history: text as str or bytes, numbers as numbers; of one row where all are
+                the same, which a server that batches refuses. A column may be left out
+                if the model knows what stands for it. For the signature `examples`:
                 `{"examples": [serialised, …]}`.
             signature: of the model.
 
@@ -89,9 +111,20 @@ class Client:
         Raises:
             InvalidRequest: the columns do not fit each other or the model.
             ModelNotFound: no such model, version or label.
-            ServerUnavailable, TimedOut, ServerFault: the server is at fault, or away.
+            ServerUnavailable, TimedOut, ServerFault, AccessDenied: the server is at fault, away,
+                or trusts somebody else.
         """
-        return self._transport.predict(signature, _arrays(columns))
+        arrays = as_arrays(columns)
+        inputs = self._inputs_of(signature)
+        try:
+            return self._transport.predict(signature, completed(arrays, inputs), inputs)
+        except InvalidRequest:
+            # Another version may be served by now, which takes other columns.
+            now = self._transport.inputs(signature)
+            if now == inputs:
+                raise
+            self._inputs[signature] = now
+        return self._transport.predict(signature, completed(arrays, now), now)
 
     def rank(
         self,
@@ -104,9 +137,11 @@ class Client:
 
         Args:
             query: what was asked.
-            candidates: the model's columns of each item (title, category, price, …), the
-                same ones for all.
-            by: an output, or a product of outputs and candidate columns: `ctcvr * price`.
+            candidates: columns of each item (title, category, price, …), the same ones for
+                all: the model's, and those that `by` names.
+            by: one of the client's rankings, or an expression over outputs and candidate
+                columns: `ctcvr * price`, `ctr * log1p(margin)`. What cannot be computed, such
+                as a division by zero, comes last.
             context: columns that all rows share, such as `device`.
 
         Returns:
@@ -115,19 +150,32 @@ class Client:
         Raises:
             InvalidRequest: candidates differ in their columns, or `by` names none.
         """
+        expression = self._rankings.get(by) or _expression(by, InvalidRequest)
         if not candidates:
             return []
         columns: dict[str, Any] = {"query": [query] * len(candidates)}
         for name, value in (context or {}).items():
             columns[name] = [value] * len(candidates)
-        columns.update(_transposed(candidates))
-        outputs = self.predict(columns)
-        scores = _product(by, outputs, columns)
+        columns.update(transposed(candidates))
+        known = self._inputs_of(_DEFAULT)
+        own = expression.names - set(known) if known else set()  # for the ranking alone
+        outputs = self.predict({k: v for k, v in columns.items() if k not in own})
+        try:
+            scores = expression(columns | outputs)
+        except ValueError as error:
+            raise InvalidRequest(f"by={by!r}: {error}") from None
+        scores = np.broadcast_to(scores, len(candidates))
         order = np.argsort(-scores, kind="stable")
         return [
             Ranked(int(i), float(scores[i]), {k: float(v[i]) for k, v in outputs.items()})
             for i in order
         ]
+
+    def _inputs_of(self, signature: str) -> dict[str, Input]:
+        """Asked once for each signature."""
+        if signature not in self._inputs:
+            self._inputs[signature] = self._transport.inputs(signature)
+        return self._inputs[signature]
 
     def states(self) -> dict[int, str]:
         """State by version, such as `{1732385000: "AVAILABLE"}`.
@@ -179,6 +227,7 @@ def _transport(
     timeout: float,
     retries: int,
     headers: Mapping[str, str],
+    tls: Tls,
 ) -> Transport:
     scheme, separator, address = target.partition("://")
     if not separator:
@@ -190,7 +239,7 @@ def _transport(
         )
     rest = scheme.startswith("http")
     endpoint = Endpoint(
-        target if rest else address, model, version, label, timeout, retries, headers
+        target if rest else address, model, version, label, timeout, retries, headers, tls
     )
     if rest:
         return RestTransport(endpoint)
@@ -200,52 +249,8 @@ def _transport(
     return GrpcTransport(endpoint, secure=scheme == "grpcs")
 
 
-def _arrays(columns: Mapping[str, Sequence[Any] | np.ndarray]) -> dict[str, np.ndarray]:
-    arrays = {}
-    for name, values in columns.items():
-        try:
-            arrays[name] = _array(values)
-        except ValueError as error:
-            raise InvalidRequest(
-                f"{name} holds lists of different lengths: expected as many values in each row"
-            ) from error
-    lengths = {name: len(array) for name, array in arrays.items()}
-    if not lengths or set(lengths.values()) == {0}:
-        raise InvalidRequest("the columns hold no rows: expected at least one")
-    if len(set(lengths.values())) > 1:
-        raise InvalidRequest(f"columns differ in length: {lengths}")
-    return arrays
-
-
-def _array(values: Sequence[Any] | np.ndarray) -> np.ndarray:
-    array = np.asarray(values)
-    if array.dtype.kind in "US":  # fixed-width strings lose trailing NULs
-        array = np.asarray(values, dtype=object)
-    return array
-
-
-def _transposed(candidates: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    names = set(candidates[0])
-    for index, candidate in enumerate(candidates):
-        if set(candidate) != names:
-            difference = sorted(set(candidate) ^ names)
-            raise InvalidRequest(
-                f"candidate {index} and candidate 0 differ in the columns {difference}: "
-                "give every candidate the same ones"
-            )
-    return {name: [candidate[name] for candidate in candidates] for name in candidates[0]}
-
-
-def _product(
-    by: str, outputs: Mapping[str, np.ndarray], columns: Mapping[str, Sequence[Any]]
-) -> np.ndarray:
-    factors = []
-    for name in (part.strip() for part in by.split("*")):
-        if name not in outputs and name not in columns:
-            known = sorted({*outputs, *columns})
-            raise InvalidRequest(f"by={by!r} names {name!r}: expected some of {known}")
-        try:
-            factors.append(np.asarray(outputs.get(name, columns.get(name)), dtype=np.float64))
-        except ValueError:
-            raise InvalidRequest(f"by={by!r}: the column {name!r} is not a number") from None
-    return np.asarray(math.prod(factors[1:], start=factors[0]))
+def _expression(text: str, kind: type[HeftError]) -> RankingExpression:
+    try:
+        return RankingExpression(text)
+    except ValueError as error:
+        raise kind(f"by={text!r:.100}: {error}") from None

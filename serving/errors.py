@@ -2,7 +2,18 @@
 
 from heft.errors import ServingError
 
-__all__ = ["InvalidRequest", "ModelNotFound", "ServerFault", "ServerUnavailable", "TimedOut"]
+__all__ = [
+    "AccessDenied",
+    "InvalidRequest",
+    "ModelNotFound",
+    "ServerFault",
+    "ServerUnavailable",
+    "TimedOut",
+]
+
+
+class AccessDenied(ServingError):
+    """The server, or what stands before it, wants another token or certificate."""
 
 
 class InvalidRequest(ServingError):

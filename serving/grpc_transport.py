@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -18,13 +19,14 @@ from tensorflow_serving.apis import (
 
 from heft.errors import ServingError
 from serving.errors import (
+    AccessDenied,
     InvalidRequest,
     ModelNotFound,
     ServerFault,
     ServerUnavailable,
     TimedOut,
 )
-from serving.transports import BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, Endpoint
+from serving.transports import Endpoint, Input
 
 __all__ = ["GrpcTransport"]
 
@@ -39,27 +41,45 @@ class GrpcTransport:
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
         ]
-        self._channel = (
-            grpc.secure_channel(endpoint.target, grpc.ssl_channel_credentials(), options)
-            if secure
-            else grpc.insecure_channel(endpoint.target, options)
-        )
+        if secure:
+            files = ("ca_file", "key_file", "certificate_file")
+            credentials = grpc.ssl_channel_credentials(*(endpoint.tls.read(f) for f in files))
+            self._channel = grpc.secure_channel(endpoint.target, credentials, options)
+        else:
+            self._channel = grpc.insecure_channel(endpoint.target, options)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
-        self._dtypes: dict[str, dict[str, tf.DType]] = {}
 
-    def predict(self, signature: str, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def predict(
+        self, signature: str, columns: Mapping[str, np.ndarray], inputs: Mapping[str, Input]
+    ) -> dict[str, np.ndarray]:
         """The outputs of a signature, by name."""
         request = predict_pb2.PredictRequest(model_spec=self._spec(signature))
-        dtypes = self._signature_dtypes(signature)
         for name, array in columns.items():
+            # The model's own type: a price of 3 is sent as a float.
+            dtype = getattr(types_pb2, inputs[name].dtype) if name in inputs else None
             try:
-                tensor = tf.make_tensor_proto(array, dtype=dtypes.get(name))
+                tensor = tf.make_tensor_proto(array, dtype=dtype)
             except (TypeError, ValueError) as error:
                 raise InvalidRequest(f"column {name} does not fit the model: {error}") from error
             request.inputs[name].CopyFrom(tensor)
         response = self._call(self._predictions.Predict, request)
         return {name: tf.make_ndarray(tensor) for name, tensor in response.outputs.items()}
+
+    def inputs(self, signature: str) -> dict[str, Input]:
+        """What a signature takes; empty if the server has none of that name."""
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=self._spec(""), metadata_field=["signature_def"]
+        )
+        response = self._call(self._predictions.GetModelMetadata, request)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        definition = signatures.signature_def[signature]
+        defaults = {name: tf.make_ndarray(proto) for name, proto in definition.defaults.items()}
+        return {
+            name: Input(types_pb2.DataType.Name(info.dtype), defaults.get(name))
+            for name, info in definition.inputs.items()
+        }
 
     def states(self) -> dict[int, str]:
         """State by version."""
@@ -80,19 +100,6 @@ class GrpcTransport:
             spec.version_label = self._endpoint.label
         return spec
 
-    def _signature_dtypes(self, signature: str) -> dict[str, tf.DType]:
-        """The model's own input types, asked once: a price of 3 is then sent as a float."""
-        if signature not in self._dtypes:
-            request = get_model_metadata_pb2.GetModelMetadataRequest(
-                model_spec=self._spec(""), metadata_field=["signature_def"]
-            )
-            response = self._call(self._predictions.GetModelMetadata, request)
-            signatures = get_model_metadata_pb2.SignatureDefMap()
-            response.metadata["signature_def"].Unpack(signatures)
-            inputs = signatures.signature_def[signature].inputs
-            self._dtypes[signature] = {k: tf.dtypes.as_dtype(v.dtype) for k, v in inputs.items()}
-        return self._dtypes[signature]
-
     def _call(self, method: Any, request: Any) -> Any:
         metadata = [(key.lower(), value) for key, value in self._endpoint.headers.items()]
         try:
@@ -105,8 +112,8 @@ def _retry_policy(retries: int) -> str:
     """gRPC's own retries, which jitter; its maximum is five attempts."""
     policy = {
         "maxAttempts": min(5, retries + 1),
-        "initialBackoff": f"{BACKOFF_SECONDS}s",
-        "maxBackoff": f"{MAX_BACKOFF_SECONDS}s",
+        "initialBackoff": "0.05s",
+        "maxBackoff": "2s",
         "backoffMultiplier": 2,
         "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
     }
@@ -122,6 +129,8 @@ _GRPC_ERRORS: dict[grpc.StatusCode, type[ServingError]] = {
     grpc.StatusCode.UNAVAILABLE: ServerUnavailable,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ServerUnavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
+    grpc.StatusCode.UNAUTHENTICATED: AccessDenied,
+    grpc.StatusCode.PERMISSION_DENIED: AccessDenied,
 }
 
 

@@ -17,7 +17,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from heft.errors import ConfigError
 
-__all__ = ["main", "move_labels"]
+__all__ = ["labelled_versions", "main", "move_labels"]
 
 
 def move_labels(path: Path, labels: Mapping[str, int | None], model: str = "heft") -> None:
@@ -32,15 +32,8 @@ def move_labels(path: Path, labels: Mapping[str, int | None], model: str = "heft
     Raises:
         ConfigError: the file cannot be read, or does not name the model.
     """
-    server = model_server_config_pb2.ModelServerConfig()
-    try:
-        text_format.Parse(path.read_text(), server)
-    except (OSError, text_format.ParseError) as error:
-        raise ConfigError(f"{path} is not a models.config: {error}") from error
-    found = [config for config in server.model_config_list.config if config.name == model]
-    if not found:
-        raise ConfigError(f"{path} does not name the model {model!r}: add it, or name another")
-    config = found[0]
+    server = _read(path)
+    config = _model(server, path, model)
     for label, version in labels.items():
         config.version_labels.pop(label, None)
         if version is not None:
@@ -52,6 +45,33 @@ def move_labels(path: Path, labels: Mapping[str, int | None], model: str = "heft
     else:
         config.model_version_policy.latest.num_versions = 1
     path.write_text(text_format.MessageToString(server))
+
+
+def labelled_versions(path: str | Path, model: str = "heft") -> set[int]:
+    """The versions that the labels of a models.config point at.
+
+    Raises:
+        ConfigError: the file cannot be read, or does not name the model.
+    """
+    return set(_model(_read(Path(path)), Path(path), model).version_labels.values())
+
+
+def _read(path: Path) -> model_server_config_pb2.ModelServerConfig:
+    server = model_server_config_pb2.ModelServerConfig()
+    try:
+        text_format.Parse(path.read_text(), server)
+    except (OSError, text_format.ParseError) as error:
+        raise ConfigError(f"{path} is not a models.config: {error}") from error
+    return server
+
+
+def _model(
+    server: model_server_config_pb2.ModelServerConfig, path: Path, model: str
+) -> model_server_config_pb2.ModelConfig:
+    for config in server.model_config_list.config:
+        if config.name == model:
+            return config
+    raise ConfigError(f"{path} does not name the model {model!r}: add it, or name another")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

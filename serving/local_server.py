@@ -42,10 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.until_stdin_closes:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     with _quiet_tensorflow():
+        from serving.local.batching import BatchingParameters
         from serving.local.store import Registry
+        from serving.local.text_configs import read_batching, read_metrics_path
 
     try:
-        registry = Registry(_config_reader(options), options.poll_seconds)
+        batching = BatchingParameters() if options.enable_batching else None
+        if options.batching_parameters_file is not None:
+            batching = read_batching(options.batching_parameters_file)
+        metrics_path = None
+        if options.monitoring_config_file is not None:
+            metrics_path = read_metrics_path(options.monitoring_config_file)
+        registry = Registry(_config_reader(options), options.poll_seconds, batching)
         logging.disable(logging.WARNING)  # a first load that fails is told once, below
         registry.poll()
     except (OSError, ValueError) as error:
@@ -59,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             where = store.config.base_path
             return _fail(f"no version of model {store.name} can be served from {where}: {first}")
     try:
-        asyncio.run(_serve(registry, options))
+        asyncio.run(_serve(registry, options, metrics_path))
     except (OSError, RuntimeError) as error:
         return _fail(str(error))
     return 0
@@ -79,6 +87,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--poll-seconds", type=float, default=1.0, help="between looks for versions"
     )
+    parser.add_argument("--enable-batching", action="store_true", help="join requests")
+    parser.add_argument("--batching-parameters-file", type=Path, help="as tensorflow/serving's")
+    parser.add_argument("--monitoring-config-file", type=Path, help="as tensorflow/serving's")
     parser.add_argument("--max-request-bytes", type=int, default=64 * _MEBIBYTE)
     parser.add_argument("--threads", type=int, default=min(16, 2 * (os.cpu_count() or 1)))
     parser.add_argument(
@@ -87,6 +98,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if (options.model_base_path is None) == (options.model_config_file is None):
         parser.error("give one of --model-base-path and --model-config-file")
+    if options.batching_parameters_file is not None and not options.enable_batching:
+        parser.error("--batching-parameters-file needs --enable-batching")
     return options
 
 
@@ -138,7 +151,9 @@ def _config_reader(options: argparse.Namespace) -> "Callable[[], list[ModelConfi
     return read
 
 
-async def _serve(registry: "Registry", options: argparse.Namespace) -> None:
+async def _serve(
+    registry: "Registry", options: argparse.Namespace, metrics_path: str | None
+) -> None:
     import grpc
     from aiohttp import web
 
@@ -149,7 +164,7 @@ async def _serve(registry: "Registry", options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     with ThreadPoolExecutor(options.threads, thread_name_prefix="predict") as pool:
-        app = make_app(registry, pool, options.max_request_bytes)
+        app = make_app(registry, pool, options.max_request_bytes, metrics_path)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_SECONDS)
         await runner.setup()
         await web.TCPSite(runner, options.host, options.rest_port).start()

@@ -1,5 +1,7 @@
 """The answers both faces give: predict, metadata and status."""
 
+from collections.abc import Callable
+
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from tensorflow_serving.apis import (
@@ -8,17 +10,17 @@ from tensorflow_serving.apis import (
     model_pb2,
 )
 
+from serving.local.inference import classify, regress
+from serving.local.json_examples import decode_examples, encode_classes, encode_regressions
 from serving.local.json_tensor import decode_inputs, encode_outputs, parse_body
 from serving.local.servable import DEFAULT_SIGNATURE, Servable
 from serving.local.status import StatusError, invalid_argument
 from serving.local.store import ModelStore, Registry
 
 __all__ = [
-    "metadata", "metadata_json", "model_status", "predict_json", "refuse_method", "resolve", "spec",
-    "status_json",
+    "ANSWERS", "metadata", "metadata_json", "model_status", "resolve", "spec", "status_json",
 ]  # fmt: skip
 
-_METHOD = "tensorflow/serving/{}"
 _STATE = get_model_status_pb2.ModelVersionStatus.State
 
 
@@ -47,25 +49,33 @@ def resolve(registry: Registry, model: model_pb2.ModelSpec) -> Servable:
     return store.resolve(version, label)
 
 
-def predict_json(registry: Registry, model: model_pb2.ModelSpec, body: bytes) -> bytes:
-    """Answers a predict request in the format it came in."""
+def _predict(registry: Registry, model: model_pb2.ModelSpec, body: bytes) -> bytes:
+    """Answers in the format that the request came in."""
     servable = resolve(registry, model)
     request = parse_body(body)
     name = request.signature_name or DEFAULT_SIGNATURE
     if name not in servable.signatures:
         raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
-    definition = servable.signature(name)
-    inputs = decode_inputs(request, definition.inputs, set(definition.defaults))
+    inputs = decode_inputs(request, servable.signature(name).inputs)
     return encode_outputs(servable.run(name, inputs), request.rows)
 
 
-def refuse_method(servable: Servable, signature_name: str, method: str) -> StatusError:
-    """Why `classify` or `regress` is not answered: Heft's models are predict models."""
-    definition = servable.signature(signature_name)
-    return invalid_argument(
-        f"Expected {method} signature method_name to be {_METHOD.format(method)}. "
-        f"Was: {definition.method_name}"
-    )
+def _classify(registry: Registry, model: model_pb2.ModelSpec, body: bytes) -> bytes:
+    servable = resolve(registry, model)
+    return encode_classes(classify(servable, *decode_examples(body)))
+
+
+def _regress(registry: Registry, model: model_pb2.ModelSpec, body: bytes) -> bytes:
+    servable = resolve(registry, model)
+    return encode_regressions(regress(servable, *decode_examples(body)))
+
+
+# What a POST asks for → the body of the answer to a body.
+ANSWERS: dict[str, Callable[[Registry, model_pb2.ModelSpec, bytes], bytes]] = {
+    "predict": _predict,
+    "classify": _classify,
+    "regress": _regress,
+}
 
 
 def model_status(

@@ -13,7 +13,10 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.local.status import invalid_argument
 
-__all__ = ["PredictBody", "decode_inputs", "encode_outputs", "parse_body"]
+__all__ = [
+    "PredictBody", "decode_inputs", "encode_outputs", "is_base64", "parse_body", "parse_object",
+    "quote", "signature_of",
+]  # fmt: skip
 
 Inputs = Mapping[str, meta_graph_pb2.TensorInfo]
 
@@ -29,8 +32,8 @@ class PredictBody:
     value: Any
 
 
-def parse_body(body: bytes) -> PredictBody:
-    """Reads a predict request.
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that every request body is.
 
     Raises:
         StatusError: INVALID_ARGUMENT, in the words of TensorFlow Serving where it has some.
@@ -42,10 +45,30 @@ def parse_body(body: bytes) -> PredictBody:
     except (ValueError, RecursionError) as error:
         raise invalid_argument(f"JSON Parse error: {error}") from None
     if not isinstance(document, dict):
-        raise invalid_argument(f"JSON Value: {_quote(document)} Is not object")
-    signature_name = document.get("signature_name", "")
-    if not isinstance(signature_name, str):
+        raise invalid_argument(f"JSON Value: {quote(document)} Is not object")
+    return document
+
+
+def signature_of(document: dict[str, Any]) -> str:
+    """The name of the signature that a body asks for; empty for the default one.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT, it is no text.
+    """
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
         raise invalid_argument("'signature_name' key must be a string value.")
+    return name
+
+
+def parse_body(body: bytes) -> PredictBody:
+    """Reads a predict request.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT, in the words of TensorFlow Serving where it has some.
+    """
+    document = parse_object(body)
+    signature_name = signature_of(document)
     if "instances" in document and "inputs" in document:
         raise invalid_argument(
             "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist"
@@ -62,32 +85,29 @@ def parse_body(body: bytes) -> PredictBody:
     return PredictBody(signature_name, True, instances)
 
 
-def decode_inputs(body: PredictBody, inputs: Inputs, optional: set[str]) -> dict[str, np.ndarray]:
-    """The arrays of a request.
+def decode_inputs(body: PredictBody, inputs: Inputs) -> dict[str, np.ndarray]:
+    """The arrays of a request; JSON has to name every input, defaults or not.
 
     Args:
         body: as parsed.
         inputs: the named inputs of the signature.
-        optional: inputs that may be left out.
 
     Raises:
         StatusError: INVALID_ARGUMENT, a value, a name or a shape does not fit.
     """
-    return _from_rows(body.value, inputs, optional) if body.rows else _from_columns(
-        body.value, inputs, optional
-    )  # fmt: skip
+    return _from_rows(body.value, inputs) if body.rows else _from_columns(body.value, inputs)
 
 
-def _from_columns(value: Any, inputs: Inputs, optional: set[str]) -> dict[str, np.ndarray]:
-    if not isinstance(value, dict) or _is_base64(value):
+def _from_columns(value: Any, inputs: Inputs) -> dict[str, np.ndarray]:
+    if not isinstance(value, dict) or is_base64(value):
         return {_only_name(inputs, "inputs is a plain value/list"): _array(value, inputs)}
-    missing = sorted(set(inputs) - set(value) - optional)
+    missing = sorted(set(inputs) - set(value))
     if missing:
         raise invalid_argument(f"Missing named input: {missing[0]} in 'inputs' object.")
-    return {name: _array(value[name], inputs, name) for name in inputs if name in value}
+    return {name: _array(value[name], inputs, name) for name in inputs}
 
 
-def _from_rows(rows: list[Any], inputs: Inputs, optional: set[str]) -> dict[str, np.ndarray]:
+def _from_rows(rows: list[Any], inputs: Inputs) -> dict[str, np.ndarray]:
     if not _is_object(rows[0]):
         name = _only_name(inputs, "instances is a plain list")
         for index, row in enumerate(rows):
@@ -96,25 +116,22 @@ def _from_rows(rows: list[Any], inputs: Inputs, optional: set[str]) -> dict[str,
                     f"Expecting value/list but got object at item {index} of input list"
                 )
         return {name: _array(rows, inputs)}
-    names = None
     for index, row in enumerate(rows):
         if not _is_object(row):
             raise invalid_argument(f"Expecting object but got list at item {index} of input list")
-        if set(inputs) - set(row) - optional or set(row) - set(inputs):
+        if set(row) != set(inputs):
             raise invalid_argument(
                 f"Failed to process element: {index} of 'instances' list. JSON object: "
-                f"{_quote(row)} keys must be equal to: {','.join(sorted(inputs))}"
+                f"{quote(row)} keys must be equal to: {','.join(sorted(inputs))}"
             )
-        if names is not None and set(row) != names:
-            raise invalid_argument(f"Item {index} of 'instances' names other inputs than item 0")
-        names = set(row)
-    return {name: _array([row[name] for row in rows], inputs, name) for name in names or ()}
+    return {name: _array([row[name] for row in rows], inputs, name) for name in inputs}
 
 
 def _only_name(inputs: Inputs, what: str) -> str:
     if len(inputs) != 1:
         raise invalid_argument(
-            f"{what}, but expecting named values as the signature has {len(inputs)} inputs"
+            f"{what}, but expecting named values as multiple input tensors are required: "
+            f"{','.join(sorted(inputs))}"
         )
     return next(iter(inputs))
 
@@ -148,7 +165,7 @@ def _flatten(name: str, value: Any, level: int, shape: list[int], flat: list[Any
     if not isinstance(value, list):
         if level != len(shape):
             raise invalid_argument(
-                f"Input {name}: JSON Value: {_quote(value)} found at incorrect level: "
+                f"Input {name}: JSON Value: {quote(value)} found at incorrect level: "
                 f"{level + 1} in the JSON DOM. Expected at level: {len(shape)}"
             )
         flat.append(value)
@@ -170,7 +187,7 @@ def _bytes(name: str, item: Any) -> bytes:
             raise invalid_argument(
                 f"Input {name}: JSON Parse error: The surrogate pair in string is invalid."
             ) from None
-    if _is_base64(item):
+    if is_base64(item):
         try:
             return base64.b64decode(item["b64"], validate=True)
         except (binascii.Error, ValueError):
@@ -190,29 +207,38 @@ def _require_number(name: str, item: Any, dtype: tf.DType) -> None:
             raise _type_error(name, item, dtype)
     elif not dtype.is_floating:
         raise invalid_argument(f"Input {name}: JSON cannot carry {dtype.name}")
-    elif item not in (float("inf"), float("-inf")) and abs(item) > dtype.max:
+    elif item not in (float("inf"), float("-inf")) and abs(item) > _largest(item, dtype):
         raise invalid_argument(
-            f"Input {name}: Cannot convert JSON value: {_quote(item)} to {dtype.name} without "
+            f"Input {name}: Cannot convert JSON value: {quote(item)} to {dtype.name} without "
             "loss of precision."
         )
 
 
+def _largest(item: int | float, dtype: tf.DType) -> float:
+    """An integer has to be one of those that the float tells from its neighbours."""
+    if isinstance(item, int):
+        return float(2 ** (np.finfo(dtype.as_numpy_dtype).nmant + 1) - 1)
+    return float(dtype.max)
+
+
 def _type_error(name: str, item: Any, dtype: tf.DType) -> Exception:
     return invalid_argument(
-        f"Input {name}: JSON Value: {_quote(item)} Type: {type(item).__name__} is not of "
+        f"Input {name}: JSON Value: {quote(item)} Type: {type(item).__name__} is not of "
         f"expected type: {dtype.name}"
     )
 
 
-def _is_base64(value: Any) -> bool:
+def is_base64(value: Any) -> bool:
+    """Whether a value is bytes, as `{"b64": …}`."""
     return isinstance(value, dict) and set(value) == {"b64"} and isinstance(value["b64"], str)
 
 
 def _is_object(value: Any) -> bool:
-    return isinstance(value, dict) and not _is_base64(value)
+    return isinstance(value, dict) and not is_base64(value)
 
 
-def _quote(value: Any) -> str:
+def quote(value: Any) -> str:
+    """The beginning of a value, to be repeated in a message."""
     return json.dumps(value)[:_QUOTED]
 
 

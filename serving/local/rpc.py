@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
@@ -14,6 +15,9 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
@@ -21,7 +25,8 @@ from tensorflow_serving.apis import (
 )
 
 from serving.local import answers
-from serving.local.servable import DEFAULT_SIGNATURE
+from serving.local.inference import classify, multi_inference, regress
+from serving.local.servable import DEFAULT_SIGNATURE, Servable
 from serving.local.status import from_exception, invalid_argument
 from serving.local.store import Registry
 
@@ -30,6 +35,7 @@ __all__ = ["add_services"]
 _MAX_ELEMENTS = 10_000_000  # of one tensor; a shape can claim more than its message carries
 
 Answer = TypeVar("Answer")
+Request = TypeVar("Request")
 Context = Any  # grpc.aio.ServicerContext, generic in types grpcio does not export
 
 
@@ -41,11 +47,20 @@ def add_services(server: grpc.aio.Server, registry: Registry, pool: Executor) ->
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
 
 
-async def _answer(pool: Executor, context: Context, work: Callable[[], Answer]) -> Answer:
+async def _answer(
+    pool: Executor,
+    context: Context,
+    work: Callable[[], Answer],
+    count: Callable[[grpc.StatusCode], None] = lambda code: None,
+) -> Answer:
     try:
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
+        answer = await asyncio.get_running_loop().run_in_executor(pool, work)
     except Exception as error:
         problem = from_exception(error)
+    else:
+        count(grpc.StatusCode.OK)
+        return answer
+    count(problem.code)
     await context.abort(problem.code, problem.message)
     raise AssertionError("abort raises")
 
@@ -58,7 +73,7 @@ class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def Predict(
         self, request: predict_pb2.PredictRequest, context: Context
     ) -> predict_pb2.PredictResponse:
-        return await _answer(self._pool, context, lambda: _predict(self._registry, request))
+        return await self._counted("Predict", request.model_spec.name, context, _predict, request)
 
     async def GetModelMetadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: Context
@@ -68,19 +83,34 @@ class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def Classify(
         self, request: classification_pb2.ClassificationRequest, context: Context
     ) -> classification_pb2.ClassificationResponse:
-        return await self._refuse(request, "classify", context)
+        return await self._counted("Classify", request.model_spec.name, context, _classify, request)
 
     async def Regress(
         self, request: regression_pb2.RegressionRequest, context: Context
     ) -> regression_pb2.RegressionResponse:
-        return await self._refuse(request, "regress", context)
+        return await self._counted("Regress", request.model_spec.name, context, _regress, request)
 
-    async def _refuse(self, request: Any, method: str, context: Context) -> Any:
-        def work() -> None:
-            servable = answers.resolve(self._registry, request.model_spec)
-            raise answers.refuse_method(servable, request.model_spec.signature_name, method)
+    async def MultiInference(
+        self, request: inference_pb2.MultiInferenceRequest, context: Context
+    ) -> inference_pb2.MultiInferenceResponse:
+        name = request.tasks[0].model_spec.name if request.tasks else ""
+        return await self._counted("MultiInference", name, context, _multi_inference, request)
 
-        return await _answer(self._pool, context, work)
+    async def _counted(
+        self,
+        api: str,
+        model: str,
+        context: Context,
+        work: Callable[[Registry, Request], Answer],
+        request: Request,
+    ) -> Answer:
+        def count(code: grpc.StatusCode) -> None:
+            if self._registry.has(model):
+                micros = 1e6 * (time.perf_counter() - started)
+                self._registry.metrics.request(model, api, "GRPC", code.name, micros)
+
+        started = time.perf_counter()
+        return await _answer(self._pool, context, lambda: work(self._registry, request), count)
 
 
 class _Models(model_service_pb2_grpc.ModelServiceServicer):
@@ -95,6 +125,15 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):
             self._pool, context, lambda: answers.model_status(self._registry, request.model_spec)
         )
 
+    async def HandleReloadConfigRequest(
+        self, request: model_management_pb2.ReloadConfigRequest, context: Context
+    ) -> model_management_pb2.ReloadConfigResponse:
+        def work() -> model_management_pb2.ReloadConfigResponse:
+            self._registry.reload(list(request.config.model_config_list.config))
+            return model_management_pb2.ReloadConfigResponse()
+
+        return await _answer(self._pool, context, work)
+
 
 def _predict(
     registry: Registry, request: predict_pb2.PredictRequest
@@ -104,12 +143,43 @@ def _predict(
     signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     outputs = servable.run(signature_name, inputs, list(request.output_filter))
     response = predict_pb2.PredictResponse()
-    response.model_spec.name = request.model_spec.name
-    response.model_spec.version.value = servable.version
-    response.model_spec.signature_name = signature_name
+    _answered(response.model_spec, request.model_spec, servable)
     for name, array in outputs.items():
         response.outputs[name].CopyFrom(tf.make_tensor_proto(array))
     return response
+
+
+def _classify(
+    registry: Registry, request: classification_pb2.ClassificationRequest
+) -> classification_pb2.ClassificationResponse:
+    servable = answers.resolve(registry, request.model_spec)
+    response = classification_pb2.ClassificationResponse()
+    response.result.CopyFrom(classify(servable, request.model_spec.signature_name, request.input))
+    _answered(response.model_spec, request.model_spec, servable)
+    return response
+
+
+def _regress(
+    registry: Registry, request: regression_pb2.RegressionRequest
+) -> regression_pb2.RegressionResponse:
+    servable = answers.resolve(registry, request.model_spec)
+    response = regression_pb2.RegressionResponse()
+    response.result.CopyFrom(regress(servable, request.model_spec.signature_name, request.input))
+    _answered(response.model_spec, request.model_spec, servable)
+    return response
+
+
+def _multi_inference(
+    registry: Registry, request: inference_pb2.MultiInferenceRequest
+) -> inference_pb2.MultiInferenceResponse:
+    return multi_inference(lambda spec: answers.resolve(registry, spec), request)
+
+
+def _answered(into: model_pb2.ModelSpec, asked: model_pb2.ModelSpec, servable: Servable) -> None:
+    """Says which version and signature answered."""
+    into.name = asked.name
+    into.version.value = servable.version
+    into.signature_name = asked.signature_name or DEFAULT_SIGNATURE
 
 
 def _metadata(

@@ -3,6 +3,7 @@
 import gc
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import grpc
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
+from serving.local.batching import BatchingParameters
+from serving.local.metrics import Metrics
 from serving.local.servable import Servable, is_complete
-from serving.local.status import from_exception, invalid_argument, not_found
+from serving.local.status import StatusError, from_exception, invalid_argument, not_found
 
 __all__ = ["ModelStore", "Registry", "VersionState"]
 
@@ -41,10 +44,19 @@ class ModelStore:
     `poll` is called by one thread; the other methods by any. A request holds
     the servable it was given, so a version that is dropped lives until its
     last request is answered: that is what makes a swap free of failures.
+
+    Args:
+        config: what is wanted; `poll` makes it so.
+        batching: how requests are joined; None runs each alone.
+        metrics: that loads and runs are counted in.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
-        self.config = config  # what is wanted; `poll` makes it so
+    def __init__(
+        self, config: ModelConfig, batching: BatchingParameters | None, metrics: Metrics
+    ) -> None:
+        self.config = config
+        self._batching = batching
+        self._metrics = metrics
         self._now = _Serving({}, {})
         self._states: Mapping[int, VersionState] = {}
         self._broken: dict[int, tuple[object, ...]] = {}
@@ -56,9 +68,15 @@ class ModelStore:
 
     def poll(self) -> None:
         """Loads what the policy wants and is not loaded, then drops what it does not want."""
-        wanted = self._wanted()
+        found = self._found()
+        wanted = self._wanted(found)
         for version in sorted(wanted - set(self._now.versions)):
             self._load(version)
+        # A server that was started anew serves the newest version that can be.
+        latest = self.config.model_version_policy.WhichOneof("policy_choice") in (None, "latest")
+        for version in sorted(found - wanted, reverse=True) if latest else ():
+            if not self._now.versions:
+                self._load(version)
         self._move_labels()
         # A version that cannot be loaded never takes the place of one that can.
         if wanted and not wanted & set(self._now.versions):
@@ -80,14 +98,14 @@ class ModelStore:
             if label not in now.labels:
                 raise invalid_argument(f"Unrecognized servable version label: {label}")
             version = now.labels[label]
-        served = now.versions
-        if version is None:
-            if not served:
-                raise not_found(f"Servable not found for request: Latest({self.name})")
-            return served[max(served)]
-        if version not in served:
-            raise not_found(f"Servable not found for request: Specific({self.name}, {version})")
-        return served[version]
+        if version is None and now.versions:
+            version = max(now.versions)
+        if version not in now.versions:
+            asked = (
+                f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
+            )
+            raise not_found(f"Servable not found for request: {asked}")
+        return now.versions[version]
 
     def states(
         self, version: int | None = None, label: str | None = None
@@ -117,13 +135,13 @@ class ModelStore:
         failed = [s for _, s in sorted(self._states.items()) if s.code is not grpc.StatusCode.OK]
         return failed[-1].message if failed else None
 
-    def _wanted(self) -> set[int]:
+    def _found(self) -> set[int]:
         base = Path(self.config.base_path)
-        found = (
-            {int(p.name) for p in base.iterdir() if p.name.isdecimal() and is_complete(p)}
-            if base.is_dir()
-            else set()
-        )
+        if not base.is_dir():
+            return set()
+        return {int(p.name) for p in base.iterdir() if p.name.isdecimal() and is_complete(p)}
+
+    def _wanted(self, found: set[int]) -> set[int]:
         policy = self.config.model_version_policy
         match policy.WhichOneof("policy_choice"):
             case "all":
@@ -139,18 +157,27 @@ class ModelStore:
         if self._broken.get(version) == fingerprint:
             return  # tried, and nothing in the folder has changed since
         self._note(version, VersionState("LOADING"))
+        started = time.perf_counter()
         try:
-            servable = Servable(path, version)
+            servable = Servable(path, version, self.name, self._batching, self._metrics)
         except Exception as error:
+            self._count_load("fail", started)
             status = from_exception(error)
             self._broken[version] = fingerprint
             self._note(version, VersionState("END", status.code, status.message))
             reason = (status.message.splitlines() or [""])[0]
             logger.warning("version %d of %s cannot be loaded: %s", version, self.name, reason)
             return
+        self._count_load("success", started)
         self._broken.pop(version, None)
         self._now = _Serving({**self._now.versions, version: servable}, self._now.labels)
         self._note(version, VersionState("AVAILABLE"))
+
+    def _count_load(self, status: str, started: float) -> None:
+        where = {"model_path": str(self.config.base_path)}
+        name = ":tensorflow:cc:saved_model:load_"
+        self._metrics.count(f"{name}attempt_count", where | {"status": status})
+        self._metrics.count(f"{name}latency", where, 1e6 * (time.perf_counter() - started))
 
     def _move_labels(self) -> None:
         """A label moves once the version it moves to is served; till then it stays."""
@@ -177,24 +204,61 @@ class Registry:
     Args:
         read: returns the configuration of every model; called before each poll.
         seconds: between polls.
+        batching: how requests are joined; None runs each alone.
     """
 
-    def __init__(self, read: Callable[[], list[ModelConfig]], seconds: float) -> None:
+    def __init__(
+        self,
+        read: Callable[[], list[ModelConfig]],
+        seconds: float,
+        batching: BatchingParameters | None = None,
+    ) -> None:
+        self.metrics = Metrics()
         self._read = read
         self._seconds = seconds
+        self._batching = batching
         self._stores: Mapping[str, ModelStore] = {}
+        # A configuration that came by a request, and what was read when it came.
+        self._told: tuple[list[ModelConfig], list[ModelConfig]] | None = None
+        self._polling = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="poll", daemon=True)
 
     def poll(self) -> None:
         """Reads the configuration and polls each model once."""
-        stores = {}
-        for config in self._read():
-            store = self._stores.get(config.name) or ModelStore(config)
-            store.config = config
-            stores[config.name] = store
-            store.poll()
-        self._stores = stores
+        with self._polling:
+            read = self._read()
+            if self._told is not None and self._told[1] != read:
+                self._told = None
+            stores = {}
+            for config in self._told[0] if self._told else read:
+                store = self._stores.get(config.name) or ModelStore(
+                    config, self._batching, self.metrics
+                )
+                store.config = config
+                stores[config.name] = store
+                store.poll()
+            self._stores = stores
+
+    def reload(self, configs: list[ModelConfig]) -> None:
+        """Takes these models in place of those that were read, until what is read changes.
+
+        Raises:
+            StatusError: INVALID_ARGUMENT, none or one twice; ABORTED, one that cannot be served.
+        """
+        names = [config.name for config in configs]
+        if not configs or len(set(names)) < len(names) or not all(names):
+            raise invalid_argument(f"Expected models of different names, received: {names}")
+        before = self._told
+        self._told = (configs, self._read())
+        self.poll()
+        idle = [store.name for store in self.models() if not store.available()]
+        if idle:
+            self._told = before
+            self.poll()
+            raise StatusError(
+                grpc.StatusCode.ABORTED, f"No version of {', '.join(idle)} can be served"
+            )
 
     def start(self) -> None:
         """Polls in the background until `close`."""
@@ -215,6 +279,10 @@ class Registry:
         if name not in self._stores:
             raise not_found(f"Servable not found for request: Latest({name})")
         return self._stores[name]
+
+    def has(self, name: str) -> bool:
+        """Whether a model of this name is configured."""
+        return name in self._stores
 
     def models(self) -> list[ModelStore]:
         """All stores."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from heft import cli_after
+from heft import cli_after, cli_schema, cli_serving
 from heft.cli_options import (
     RUNS,
     Config,
@@ -19,6 +19,7 @@ from heft.cli_options import (
     Span,
     Verbose,
     With,
+    overrides,
     pairs,
     screen,
 )
@@ -40,7 +41,7 @@ def main() -> None:
     try:
         app()
     except HeftError as error:
-        _err().print(f"[bold red]error:[/] {_plain(error)}", soft_wrap=True)
+        _show(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         _err().print("interrupted; the finished nodes are kept, run again to go on")
@@ -49,9 +50,11 @@ def main() -> None:
 
 @app.callback(invoke_without_command=True)
 def version(
+    context: typer.Context,
     show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Options of `heft` itself."""
+    context.obj = _data_dir()  # for the commands that are elsewhere
     if show:
         screen.print(importlib.metadata.version("heft"))
         raise typer.Exit
@@ -108,7 +111,7 @@ def run(
     quiet(verbose)
     from pipeline.street import run_street
 
-    run_street(_street(config, runs, with_, _overrides(set_, name, span), verbose))
+    run_street(_street(config, runs, with_, overrides(set_, name, span), verbose))
 
 
 @app.command()
@@ -133,7 +136,7 @@ def ingest(
     quiet(verbose)
     from pipeline.ingesting import check_logs, ingest_logs
 
-    street = _street(config, runs, with_, _overrides(set_, name, span), verbose)
+    street = _street(config, runs, with_, overrides(set_, name, span), verbose)
     if check:
         check_logs(street)
     else:
@@ -159,8 +162,8 @@ def tune(
     quiet(verbose)
     from pipeline.tuning import run_tune
 
-    overrides = _overrides(set_, name, span) | ({} if trials is None else {"tune.trials": trials})
-    run_tune(_street(config, runs, with_, overrides, verbose))
+    asked = overrides(set_, name, span) | ({} if trials is None else {"tune.trials": trials})
+    run_tune(_street(config, runs, with_, asked, verbose))
 
 
 @app.command()
@@ -179,7 +182,7 @@ def finetune(
     quiet(verbose)
     from pipeline.finetuning import run_finetune
 
-    run_finetune(_street(config, runs, with_, _overrides(set_, name, span), verbose))
+    run_finetune(_street(config, runs, with_, overrides(set_, name, span), verbose))
 
 
 for command in (
@@ -189,8 +192,21 @@ for command in (
     cli_after.explain,
     cli_after.lineage,
     cli_after.rollback,
+    cli_serving.score,
+    cli_serving.stream,
 ):
     app.command()(command)
+app.add_typer(cli_schema.app, name="schema")
+
+
+def _show(error: HeftError) -> None:
+    """One message; an error that is more than text shows itself as wide as the console."""
+    console = _err()
+    if hasattr(error, "__rich_console__"):
+        console.print("[bold red]error:[/]", end=" ")
+        console.print(error)
+    else:
+        console.print(f"[bold red]error:[/] {_plain(error)}", soft_wrap=True)
 
 
 def _err() -> Console:
@@ -198,21 +214,16 @@ def _err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def _overrides(set_: list[str] | None, name: str | None, span: str | None) -> dict[str, Any]:
-    overrides = pairs(set_ or []) | ({"name": name} if name else {})
-    return overrides | ({} if span is None else {"logs.span": span})
-
-
 def _street(
     config: Path,
     runs: Path,
     overlays: list[Path] | None,
-    overrides: dict[str, Any],
+    asked: dict[str, Any],
     verbose: bool,
 ) -> Any:
     from pipeline.street import Street
 
-    return Street(config, runs, _data_dir(), tuple(overlays or ()), overrides, screen, verbose)
+    return Street(config, runs, _data_dir(), tuple(overlays or ()), asked, screen, verbose)
 
 
 def _data_dir() -> Path:

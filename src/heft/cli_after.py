@@ -61,23 +61,34 @@ def predict(
     column: Annotated[
         list[str] | None, typer.Option("--column", help="Any other column: price=9.99.")
     ] = None,
+    by: Annotated[
+        str, typer.Option(help="An output, an expression such as ctcvr*price, or a ranking's name.")
+    ] = "ctcvr",
+    server: Annotated[
+        str | None, typer.Option(help="Ask this model server: http://host:8501, grpc://host:8500.")
+    ] = None,
+    token: Annotated[str | None, typer.Option(help="For the server.")] = None,
     runs: RunsDir = RUNS,
     verbose: Verbose = False,
 ) -> None:
-    """Ask a run's pushed model, in this process, what items are worth to a query."""
-    from rich.table import Table
-
+    """Ask a run's pushed model what items are worth to a query, the best first."""
     from heft.console import quiet
 
     quiet(verbose)
-    from heft.model.predict import predict_columns, pushed_model
+    from heft.model.predict import order, predict_columns, predictions_table, pushed_model
 
-    path = pushed_model(run_folder(run, runs))
-    answers = predict_columns(path, query, title, pairs(column or []))
-    table = Table("title", *answers, title=f"query: {query}", title_justify="left")
-    for row in sorted(range(len(title)), key=lambda i: -float(answers["ctcvr"][i])):
-        table.add_row(title[row], *(f"{float(values[row]):.4f}" for values in answers.values()))
-    screen.print(table)
+    folder, others = run_folder(run, runs), pairs(column or [])
+    if server is None:
+        answers = predict_columns(pushed_model(folder), query, title, others)
+    else:
+        from serving.client import Client
+
+        columns = {"query": query, **others}
+        with Client(server, token=token) as client:
+            given = {name: [value] * len(title) for name, value in columns.items()}
+            answers = client.predict(given | {"title": title})
+    scores = order(by, folder, answers, others)
+    screen.print(predictions_table(query, title, answers, by, scores))
 
 
 def explain(

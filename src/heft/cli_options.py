@@ -19,6 +19,7 @@ __all__ = [
     "Span",
     "Verbose",
     "With",
+    "overrides",
     "pairs",
     "run_folder",
     "screen",
@@ -70,3 +71,9 @@ def pairs(items: list[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ConfigError(f"{item!r}: {value!r} is not YAML") from error
     return found
+
+
+def overrides(set_: list[str] | None, name: str | None, span: str | None) -> dict[str, Any]:
+    """Settings of the command line, by dotted key."""
+    found = pairs(set_ or []) | ({"name": name} if name else {})
+    return found | ({} if span is None else {"logs.span": span})

@@ -11,6 +11,7 @@ import tensorflow as tf
 import urllib3
 from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_service_pb2_grpc
 
+from heft import features as f
 from heft.serving_process import ServerProcess
 
 __all__ = ["Attempt", "hostile_requests"]
@@ -55,7 +56,7 @@ def _over_rest(target: str, row: dict[str, Any], timeout: float) -> Iterator[Att
     good = {name: _plain(value) for name, value in row.items()}
     text = next((name for name, value in good.items() if isinstance(value, str)), None)
     number = next((name for name, value in good.items() if not isinstance(value, str)), None)
-    first = next(iter(good))
+    needed = _needed(good)
     model = "/v1/models/heft"
 
     def instances(*rows: Any) -> bytes:
@@ -67,7 +68,8 @@ def _over_rest(target: str, row: dict[str, Any], timeout: float) -> Iterator[Att
         ("JSON nested 10,000 deep", f"{model}:predict", b"[" * 10_000, 400),
         ("empty batch", f"{model}:predict", instances(), 400),
         ("null row", f"{model}:predict", instances(None), 400),
-        ("missing column", f"{model}:predict", instances(_drop(good, first)), 400),
+        ("missing column", f"{model}:predict", instances(_drop(good, needed)), 400),
+        ("columns of different lengths", f"{model}:predict", _uneven(good, needed), 400),
         ("unknown column", f"{model}:predict", instances({**good, "no_such_column": 1}), 400),
         ("columns and rows", f"{model}:predict", b'{"instances": [1], "inputs": [1]}', 400),
         (
@@ -117,12 +119,12 @@ def _over_grpc(target: str, row: dict[str, Any], timeout: float) -> Iterator[Att
         name: tf.make_tensor_proto([], dtype=tf.dtypes.as_dtype(proto.dtype))
         for name, proto in good.items()
     }
-    first = next(iter(good))
+    first, needed = next(iter(good)), _needed(good)
     integers = tf.make_tensor_proto(np.asarray([1], np.int64))
     invalid = (grpc.StatusCode.INVALID_ARGUMENT,)
     tries: list[tuple[str, str, dict[str, Any], tuple[grpc.StatusCode, ...]]] = [
         ("empty batch", "", empty, (grpc.StatusCode.OK, *invalid)),
-        ("missing column", "", _drop(good, first), invalid),
+        ("missing column", "", _drop(good, needed), invalid),
         ("wrong type", "", {**good, first: integers}, invalid),
         ("bytes that are no tf.Example", "examples",
          {"examples": tf.make_tensor_proto([b"\xff\xfe not an example"])}, invalid),
@@ -154,6 +156,17 @@ def _try_grpc(
     return Attempt(
         name, passed, code.name if passed else f"{code.name} for {expected}: {said:.300}"
     )
+
+
+def _needed(columns: dict[str, Any]) -> str:
+    """A column that nothing stands for if it is left out."""
+    return f.QUERY if f.QUERY in columns else next(iter(columns))
+
+
+def _uneven(good: dict[str, Any], name: str) -> bytes:
+    """Three rows of all columns, two of one."""
+    columns = {key: [value] * (2 if key == name else 3) for key, value in good.items()}
+    return json.dumps({"inputs": columns}).encode()
 
 
 def _drop(columns: dict[str, Any], name: str) -> dict[str, Any]:

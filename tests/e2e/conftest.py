@@ -30,6 +30,7 @@ model: {epochs: 2}
 evaluation: {tolerance: 1.0, bootstrap: {resamples: 100}}
 thresholds: {minimum_ctr_auc: 0.5, calibration: [0.3, 3.0]}
 serving_check: {rows: 40, latency_requests: 10}
+serving: {rankings: {value: ctcvr * (100 - price)}}
 """
 
 # A run takes two minutes on two quiet cores; a busy machine is no failure of the street.

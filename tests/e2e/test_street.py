@@ -7,14 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from heft.serving_check import first_examples
+from heft.serving_process import ServerProcess
 from pipeline.config import load
 from serving.client import Client
 from tests.browser.chromium import Chromium
 from tests.unit.evaluation.tfma_runs import metrics
 
 from .conftest import NODE, PATIENCE, ROOT, Street, heft
+from .trained import OUTPUTS, Trainer, artifact, columns_of, tfma_predictions
 
 pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
@@ -43,7 +47,11 @@ def test_the_summary_accounts_for_every_row(street: Street):
     for stream in streams.values():
         elsewhere = sum(stream["unattributed"].values())
         assert stream["read"] == (
-            stream["written"] + elsewhere + stream["duplicates"] + stream["quarantined"]
+            stream["written"]
+            + elsewhere
+            + stream["duplicates"]
+            + stream["conflicting"]
+            + stream["quarantined"]
         )
     logged = sum(rows for split, rows in summary["rows"]["splits"].items() if split != "graded")
     assert logged == streams["impressions"]["written"]
@@ -125,12 +133,61 @@ def test_the_pushed_model_answers_as_heft_predict_does(street: Street, tmp_path:
             "query": ["wireless headphones"] * 3, "title": titles, "category": [""] * 3,
             "brand": [""] * 3, "device": [""] * 3, "price": [0.0] * 3,
         }  # fmt: skip
-        answers = Client(f"http://127.0.0.1:{rest}").predict(columns)
+        with Client(f"http://127.0.0.1:{rest}") as client:
+            answers = client.predict(columns)
+            brief = client.predict({"query": ["wireless headphones"], "title": titles})
+        ranked = heft(
+            "predict", street.folder, "--query", "wireless headphones", *arguments, "--column",
+            "price=40", "--by", "value", "--server", f"http://127.0.0.1:{rest}",
+        )  # fmt: skip
     finally:
         server.communicate(timeout=30)
     assert answers["ctr"] == pytest.approx([said[t] for t in titles], abs=1e-4)
     assert answers["ctcvr"] == pytest.approx(answers["ctr"] * answers["cvr"], rel=1e-4)
     assert said[titles[0]] > said[titles[1]]
+    for name, values in brief.items():
+        assert values == pytest.approx(answers[name], abs=1e-6)
+    # By a ranking of the config, the best first.
+    scores = [float(row.split("│")[-2]) for row in ranked.splitlines() if row.count("│") == 6]
+    assert scores == sorted(scores, reverse=True) and len(scores) == 3
+    shown = next(row.split("│") for row in ranked.splitlines() if titles[0] in row)
+    assert float(shown[-2]) == pytest.approx(60 * float(shown[-3]), rel=0.05)
+
+
+def test_a_server_and_tfma_answer_for_1000_logged_rows_what_the_trainer_predicts(
+    street: Street, tmp_path: Path
+):
+    config = load(street.config, run_dir=street.folder)
+    natural = artifact(street.folder, "LogExampleGen", "examples") / "Split-natural"
+    rows = first_examples(str(natural), 1_000)
+    assert len(rows) == 1_000
+    trainer = Trainer(street.folder, config)
+    placed, reference = (trainer.predict(rows, at_reference=flag) for flag in (False, True))
+    # Rows that differ, at positions that matter, or agreement would say nothing.
+    assert np.ptp(placed["ctr"]) > 0.05
+    assert np.abs(placed["ctr"] - reference["ctr"]).max() > 0.01
+    assert trainer.new_texts(rows), "no text that the table lacks"
+    columns = columns_of(rows, config)
+    answers = {"TFMA": (placed, tfma_predictions(street.version, rows, config, tmp_path))}
+    command = [sys.executable, "-m", "serving.local_server"]
+    with ServerProcess(command, str(street.version), str(ROOT), 120) as server:
+        for target in (server.rest_target, server.grpc_target):
+            with Client(target) as client:
+                whole = [client.predict({k: v[i : i + 100] for k, v in columns.items()})
+                         for i in range(0, 1_000, 100)]  # fmt: skip
+                answers[f"{target} serving_default"] = (reference, _joined(whole))
+                whole = [client.predict({"examples": rows[i : i + 100]}, "examples")
+                         for i in range(0, 1_000, 100)]  # fmt: skip
+                answers[f"{target} examples"] = (placed, _joined(whole))
+    assert len(answers) == 5
+    for name, (want, got) in answers.items():
+        for output in OUTPUTS:
+            gap = np.abs(np.asarray(got[output], np.float64) - want[output]).max()
+            assert gap <= 1e-4, f"{name}: {output} differs by {gap}"
+
+
+def _joined(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def test_words_are_explained_by_the_model_that_was_pushed(street: Street):

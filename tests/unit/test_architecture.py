@@ -17,7 +17,9 @@ CODE = [
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
 CLI = ROOT / "src/heft/cli.py"
-COMMANDS = (CLI, ROOT / "src/heft/cli_after.py")
+COMMANDS = (
+    CLI, *(ROOT / "src/heft" / f"cli_{name}.py" for name in ("after", "schema", "serving"))
+)  # fmt: skip
 # The parts of the project outside the library, and what they rest on.
 OUTSIDE = {"tfx", "kfp", "components", "pipeline", "benchmarks", "tests"}
 

@@ -59,6 +59,10 @@ def _parse(command: str) -> click.Context:
     name, *rest = arguments
     subcommand = group.commands.get(name)
     assert subcommand is not None, f"heft has no command {name!r}"
+    if isinstance(subcommand, click.Group) and rest:
+        group, (name, *rest) = subcommand, rest
+        subcommand = group.commands.get(name)
+        assert subcommand is not None, f"heft has no command {arguments[:2]}"
     # `heft report` in a sentence names the command and is no call of it.
     return subcommand.make_context(name, rest) if rest else click.Context(subcommand)
 
@@ -246,7 +250,7 @@ def test_exit_codes_are_those_of_the_errors() -> None:
 
 def test_every_component_is_in_the_picture_and_in_its_page() -> None:
     picture = (_ROOT / "docs/street.svg").read_text(encoding="utf-8")
-    shell = re.compile(r"^class (\w+)\((?:\w+Component|Transform)\):", re.M)
+    shell = re.compile(r"^class (\w+)\((?:\w+Component|Transform|StockPusher)\):", re.M)
     for path in sorted(_ROOT.glob("components/*/component.py")):
         [name] = shell.findall(path.read_text(encoding="utf-8"))
         assert name in _TEXT["docs/pipeline.md"]

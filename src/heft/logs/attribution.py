@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from heft import features
 from heft.logs.crediting import (
     ATTRIBUTED,
+    CONFLICTING,
     DUPLICATES,
     FILE,
     ROW,
@@ -33,6 +34,7 @@ from heft.logs.crediting import (
 __all__ = [
     "ATTRIBUTED",
     "CLICK_TIME",
+    "CONFLICTING",
     "DUPLICATES",
     "FILE",
     "HASH",
@@ -41,6 +43,7 @@ __all__ = [
     "VIEW_THROUGH",
     "Joined",
     "Rules",
+    "conflicts",
     "first_of_each",
     "join_bucket",
 ]
@@ -110,9 +113,9 @@ def join_bucket(
         flagged = _is_in(ids, flags[features.CONVERSION])
         converted, notes = _flagged_conversions(table, flagged, clicked, rules)
     table = _with_labels(table, clicked, converted, shown, list(flags))
-    counts = Counter(
-        {ATTRIBUTED: table.num_rows, DUPLICATES: impressions.num_rows - table.num_rows}
-    )
+    again = impressions.num_rows - table.num_rows
+    others = conflicts(impressions, table) if again else 0
+    counts = Counter({ATTRIBUTED: table.num_rows, DUPLICATES: again - others, CONFLICTING: others})
     return Joined(table, counts, clicked.counts, converted.counts, +notes)
 
 
@@ -145,6 +148,21 @@ def _with_labels(
 def _seconds(since: np.ndarray, time: np.ndarray) -> np.ndarray:
     """Seconds from `since` to `time`, float32; -1 where `time` is -1, which is never."""
     return np.where(time >= 0, (time - since) / _MS, -1.0).astype(np.float32)
+
+
+def conflicts(rows: pa.Table, kept: pa.Table) -> int:
+    """How many rows are no duplicate of the one that has their id in `kept`: of another page, or
+    of another item. Their ids name more than one impression."""
+    place = pc.index_in(
+        rows.column(features.IMPRESSION_ID), kept.column(features.IMPRESSION_ID).combine_chunks()
+    ).to_numpy()
+    other = np.zeros(rows.num_rows, bool)
+    for name in (features.REQUEST_ID, features.ITEM_ID):
+        if name in rows.column_names:
+            own = rows.column(name).combine_chunks()
+            differs = pc.not_equal(own, kept.column(name).combine_chunks().take(pa.array(place)))
+            other |= differs.to_numpy(zero_copy_only=False)
+    return int(other.sum())
 
 
 def first_of_each(rows: pa.Table, order: Sequence[str]) -> pa.Table:

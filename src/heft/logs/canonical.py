@@ -11,12 +11,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from heft.logs.fields import NEVER_MISSING, Field, Kind
+from heft import features
+from heft.logs.fields import NEVER_MISSING, TEXT_KINDS, Field, Kind
 from heft.logs.lists import text_lists, vectors
 
 __all__ = ["LATEST_TIME", "Faults", "canonical_columns", "is_text"]
 
 LATEST_TIME = 4_102_444_800_000  # 2100-01-01, ms
+# Whole numbers as pandas and others write them once a column had a gap: 123.0, 1.5e+16. What
+# only looks like a number, such as 00123 or 12e45, is none.
+_POINT = r"^(-?(?:0|[1-9][0-9]*))\.0+$"
+_EXPONENT = r"^-?[1-9](\.[0-9]+)?e\+[0-9]{2}$"
 _TRUE, _FALSE = ("true", "t", "yes", "1", "1.0"), ("false", "f", "no", "0", "0.0", "")
 
 
@@ -73,7 +78,7 @@ def canonical_columns(
 
 
 def _convert(array: pa.Array, field: Field, unit: str, faults: Faults) -> pa.Array:
-    if field.kind in (Kind.ID, Kind.TEXT):
+    if field.kind in TEXT_KINDS:
         return _text(array, field, faults)
     if field.kind is Kind.TIME:
         return _time(array, field, unit, faults)
@@ -88,17 +93,37 @@ def _convert(array: pa.Array, field: Field, unit: str, faults: Faults) -> pa.Arr
 
 def _text(array: pa.Array, field: Field, faults: Faults) -> pa.Array:
     text = _as_string(array, field, faults)
-    if field.kind is Kind.ID:
+    if field.kind is Kind.ID or field.name == features.USER_ID:
+        text = _whole_ids(text)
+    if field.kind in NEVER_MISSING:
         empty = pc.equal(pc.utf8_trim_whitespace(text), "").fill_null(True)
         faults.mark(_mask(empty), f"{field.name}: missing value")
     faults.mark(_mask(pc.match_substring(text, "\0")), f"{field.name}: NUL character")
     return text
 
 
+def _whole_ids(text: pa.Array) -> pa.Array:
+    """Ids that are whole numbers, without a fraction or an exponent; others as they are."""
+    text = pc.replace_substring_regex(text, _POINT, r"\1")
+    scientific = _mask(pc.match_substring_regex(text, _EXPONENT))
+    if not scientific.any():
+        return text
+    exact = [_digits(float(value)) for value in text.filter(pa.array(scientific)).to_pylist()]
+    return pc.replace_with_mask(text, pa.array(scientific), pa.array(exact, pa.string()))
+
+
+def _digits(value: float) -> str:
+    """A number as text: a whole one by its digits alone."""
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
 def _as_string(array: pa.Array, field: Field, faults: Faults) -> pa.Array:
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         array = array.cast(pa.large_binary())
     elif not (pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type)):
+        if pa.types.is_floating(array.type):  # Arrow would round: 1.23456789012345e+14
+            values = array.cast(pa.float64()).to_pylist()
+            return pa.array([None if v is None else _digits(v) for v in values], pa.string())
         return array.cast(pa.string())
     try:
         return array.cast(pa.string())
@@ -161,8 +186,10 @@ def _as_float(array: pa.Array, field: Field, faults: Faults) -> tuple[np.ndarray
 def _time(array: pa.Array, field: Field, unit: str, faults: Faults) -> pa.Array:
     if pa.types.is_timestamp(array.type):
         missing = _mask(array.is_null())
-        ms = array.cast(pa.timestamp("ms", array.type.tz), safe=False).cast(pa.int64())
-        values = ms.cast(pa.float64(), safe=False).fill_null(0).to_numpy(zero_copy_only=False)
+        # Not cast to ms, where large seconds would come round to good times again.
+        ticks = array.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+        many = {"s": 1, "ms": 1, "us": 1_000, "ns": 1_000_000}[array.type.unit]
+        values = (ticks // many).astype(float) * (1_000 if array.type.unit == "s" else 1)
     elif unit == "iso":
         values, missing = _iso_time(array, field, faults)
     else:
@@ -180,7 +207,10 @@ def _time(array: pa.Array, field: Field, unit: str, faults: Faults) -> pa.Array:
 def _iso_time(array: pa.Array, field: Field, faults: Faults) -> tuple[np.ndarray, np.ndarray]:
     text = pc.utf8_trim_whitespace(_as_string(array, field, faults))
     missing = _mask(pc.equal(text, "").fill_null(True))
-    zoned = _mask(pc.match_substring_regex(text, r"(Z|z|[+-]\d\d:?\d\d)$"))
+    # As databases write it: "2026-03-01 12:00:00,5+00", "… UTC".
+    text = pc.replace_substring_regex(pc.utf8_upper(text), r"\s*(UTC|GMT)$", "Z")
+    text = pc.replace_substring_regex(text, r"(\d),(\d)", r"\1.\2")
+    zoned = _mask(pc.match_substring_regex(text, r"\d[T ]\d.*(Z|[+-]\d\d(:?\d\d)?)$"))
     faults.mark(~missing & ~zoned, f"{field.name}: no time zone")
     usable = text.to_pandas().where(pd.Series(zoned))
     parsed = pd.to_datetime(usable, utc=True, format="ISO8601", errors="coerce")

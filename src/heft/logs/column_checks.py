@@ -51,7 +51,7 @@ def _expected(field: Field, kind: pa.DataType, unit: str) -> str | None:
         return _expected_list(field, kind)
     number, text = _is_number(kind), is_text(kind)
     if field.kind is Kind.TIME:
-        return None if pa.types.is_timestamp(kind) else _expected_time(unit, number, text)
+        return None if pa.types.is_timestamp(kind) else _expected_time(kind, unit)
     if field.kind in NUMERIC_KINDS:
         return None if number else "a number: cast it in the export"
     if number or text or pa.types.is_boolean(kind):
@@ -61,7 +61,10 @@ def _expected(field: Field, kind: pa.DataType, unit: str) -> str | None:
     return "text: name a nested column as `outer.inner` under `columns`"
 
 
-def _expected_time(unit: str, number: bool, text: bool) -> str | None:
+def _expected_time(kind: pa.DataType, unit: str) -> str | None:
+    number, text = _is_number(kind), is_text(kind)
+    if pa.types.is_date(kind):
+        return "a time and not a day: export a timestamp with its time of day"
     if unit == "iso":
         said = "ISO 8601 text, since timestamp_unit is 'iso': set it to s, ms or us"
         return None if text else said

@@ -16,12 +16,13 @@ from heft import features
 from heft.logs.fields import VALUE
 
 __all__ = [
-    "ATTRIBUTED", "DUPLICATES", "FILE", "ROW", "Events", "Outcome", "Rules", "codes",
-    "credit_clicks", "credit_conversions", "events_of", "starts",
+    "ATTRIBUTED", "CONFLICTING", "DUPLICATES", "FILE", "ORPHAN", "ROW", "Events", "Outcome",
+    "Rules", "codes", "credit_clicks", "credit_conversions", "events_of", "starts",
 ]  # fmt: skip
 
 # What became of an event. Early: before its impression, or before its click.
 ATTRIBUTED, DUPLICATES = "attributed", "duplicates"
+CONFLICTING = "conflicting"  # an impression whose id another one has, of another page or item
 ORPHAN, EARLY, LATE, REPEATED, UNCLICKED = (
     "orphan",
     "early",

@@ -7,7 +7,9 @@ from types import MappingProxyType
 
 from heft import features
 
-__all__ = ["GRADES", "IMPRESSIONS", "STREAMS", "Field", "Kind", "stream_fields"]
+__all__ = [
+    "CLICKS", "CONVERSIONS", "GRADES", "IMPRESSIONS", "STREAMS", "Field", "Kind", "stream_fields",
+]  # fmt: skip
 
 IMPRESSIONS, CLICKS, CONVERSIONS = "impressions", "clicks", "conversions"
 CATALOGUE, GRADES = "catalogue", "grades"
@@ -19,7 +21,8 @@ VALUE = "value"
 class Kind(StrEnum):
     """What a value must look like."""
 
-    ID = "id"  # text that may not be empty
+    ID = "id"  # text that may not be empty; a whole number has one form
+    WORDS = "words"  # text that may not be empty
     TEXT = "text"
     POSITION = "position"  # whole, from 1
     TIME = "time"
@@ -32,7 +35,8 @@ class Kind(StrEnum):
 
 
 # Kinds whose values may not be missing in a row.
-NEVER_MISSING = (Kind.ID, Kind.POSITION, Kind.TIME, Kind.GRADE)
+NEVER_MISSING = (Kind.ID, Kind.WORDS, Kind.POSITION, Kind.TIME, Kind.GRADE)
+TEXT_KINDS = (Kind.ID, Kind.WORDS, Kind.TEXT)
 LIST_KINDS = (Kind.VECTOR, Kind.TEXTS)
 NUMERIC_KINDS = (Kind.POSITION, Kind.NUMBER, Kind.PROPENSITY, Kind.GRADE)
 
@@ -83,7 +87,7 @@ _FIELDS: dict[str, tuple[Field, ...]] = {
         *_ITEM[1:],
     ),
     GRADES: (
-        Field(features.QUERY, Kind.ID),
+        Field(features.QUERY, Kind.WORDS),
         Field(features.ITEM_ID, Kind.ID),
         Field(features.GRADE, Kind.GRADE),
     ),

@@ -45,15 +45,25 @@ class LogFile:
         """
         if settings.format != "auto":
             return settings.format
-        suffixes = [suffix.lower() for suffix in Path(self.name).suffixes]
-        if suffixes and suffixes[-1] in _COMPRESSION:
-            suffixes.pop()
-        if not suffixes or suffixes[-1] not in _FORMATS:
+        suffix = _suffix(self)
+        if suffix not in _FORMATS:
             raise DataError(
                 f"{self.stream}: cannot tell the format of {self.name}: expected a name ending in "
                 f"one of {sorted(_FORMATS)} (and .gz or .zst); set `{self.stream}.format`"
             )
-        return _FORMATS[suffixes[-1]]
+        return _FORMATS[suffix]
+
+    def delimiter(self, settings: StreamSettings) -> str:
+        """What divides the values of a CSV file: as configured, else as its name tells."""
+        return settings.delimiter or ("\t" if _suffix(self) == ".tsv" else ",")
+
+
+def _suffix(file: LogFile) -> str:
+    """What a file is named after, without its compression; "" if nothing."""
+    suffixes = [suffix.lower() for suffix in Path(file.name).suffixes]
+    if suffixes and suffixes[-1] in _COMPRESSION:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
 
 
 def open_bytes(file: LogFile, decompress: bool = True) -> pa.NativeFile:
@@ -150,7 +160,7 @@ def input_fingerprint(settings: LogsSettings) -> str:
 
 def _matches(settings: LogsSettings, pattern: str) -> list[tuple[str, int, int | None]]:
     """(path, bytes, span or None if the pattern names none) of every data file."""
-    whole = SpanPattern(f"{settings.root.rstrip('/')}/{pattern}")
+    whole = SpanPattern(pattern, f"{settings.root.rstrip('/')}/")
     expression = whole.regex()
     found = []
     for path, size in listed(whole.glob()):

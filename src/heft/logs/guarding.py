@@ -92,7 +92,7 @@ class Guard:
             return f"<{len(text)} characters>"
         if column.kind in LIST_KINDS:
             return f"<{len(text)} characters>"
-        return redact(text, REDACTIONS) if column.kind is Kind.TEXT else text
+        return redact(text, REDACTIONS) if column.kind in (Kind.TEXT, Kind.WORDS) else text
 
 
 def plain(text: str) -> bool:

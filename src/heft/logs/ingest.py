@@ -72,8 +72,9 @@ def ingest(
     Raises:
         ConfigError: the log has columns of persons, and there is no key to hash them with.
         DataError: the log cannot be read, or a split would be empty.
-        GateError: more than `max_quarantine_rate` of a stream cannot be used.
-            As with DataError no split is written; the quarantine is.
+        GateError: more than `max_quarantine_rate` of a stream cannot be used, more than
+            `max_conflict_rate` of the impressions have the id of another, or no event has that
+            of an impression. As with DataError no split is written; the quarantine is.
     """
     # Made first: its options tell Beam's file systems where they are.
     pipeline = make_pipeline()
@@ -88,7 +89,7 @@ def ingest(
             _build(pipeline, files, settings, places, looked)
     finally:
         _clear(places.shuffle)
-    return _outcome(quarantine_uri)
+    return _outcome(places)
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ def _build(
     _ = once | "Summary" >> beam.Map(
         _summarised, pvalue.AsIter(written), pvalue.AsIter(catalogue[FACTS]),
         pvalue.AsSingleton(plan), pvalue.AsIter(read[REJECTED]), places.quarantine, looked.spans,
+        settings.max_conflict_rate,
     )  # fmt: skip
 
 
@@ -182,11 +184,15 @@ def _histories(
     )  # fmt: skip
 
 
-def _outcome(quarantine_uri: str) -> IngestReport:
+def _outcome(places: _Places) -> IngestReport:
     """Reads the summary the pipeline left, and raises what it decided."""
-    with tf.io.gfile.GFile(f"{quarantine_uri}/summary.json", "r") as handle:
+    with tf.io.gfile.GFile(f"{places.quarantine}/summary.json", "r") as handle:
         report = IngestReport.model_validate_json(handle.read())
     if report.problem is not None:
+        # That ids do not fit is known only once rows are joined, and these are written by then.
+        if any(stream.written for stream in report.streams.values()):
+            for folder in places.splits.values():
+                _clear(folder)
         raise (GateError if report.gated else DataError)(report.problem)
     report.check_balance()
     return report

@@ -161,11 +161,15 @@ def _csv_line_by_line(
 
 
 def json_types(
-    block: Block, wanted: Sequence[str], lists: Mapping[str, pa.DataType]
+    block: Block,
+    wanted: Sequence[str],
+    lists: Mapping[str, pa.DataType],
+    texts: Collection[str] = (),
 ) -> dict[str, pa.DataType]:
     """The Arrow type each wanted (dotted) column shows in the first records.
 
     One that nobody has seen counts as text, one of several kinds is left out; `lists` has types.
+    So is one of `texts` that has fractions: as float64 its large whole numbers would be rounded.
     """
     kinds: dict[str, set[type]] = {name: set() for name in wanted}
     for row in range(min(TYPE_ROWS, len(block))):
@@ -182,7 +186,10 @@ def json_types(
         frozenset({bool}): pa.bool_(), frozenset({int}): pa.int64(),
         frozenset({float}): pa.float64(), frozenset({int, float}): pa.float64(),
     }  # fmt: skip
-    found = {n: types[frozenset(k)] for n, k in kinds.items() if frozenset(k) in types}
+    found = {
+        name: types[frozenset(seen)] for name, seen in kinds.items()
+        if frozenset(seen) in types and not (name in texts and float in seen)
+    }  # fmt: skip
     return found | {n: kind for n, kind in lists.items() if kinds[n] <= {list}}
 
 
@@ -218,15 +225,22 @@ def parse_json(
                 pa.BufferReader(block.data),
                 pyarrow.json.ReadOptions(use_threads=False, block_size=len(block.data) + 1),
                 pyarrow.json.ParseOptions(
-                    explicit_schema=_nested_schema(types),
+                    explicit_schema=_schema(types),
                     unexpected_field_behavior="ignore",
                 ),
             )
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return _json_line_by_line(block, wanted, lists)
         if table.num_rows == len(block):
-            return Parsed(_arrays(table, wanted), np.arange(len(block)), {})
+            columns = {name: _either(table, name) for name in wanted}
+            return Parsed(columns, np.arange(len(block)), {})
     return _json_line_by_line(block, wanted, lists)
+
+
+def _schema(types: dict[str, pa.DataType]) -> pa.Schema:
+    """Every column by its whole name, and a dotted one nested as well: logs have either."""
+    dotted = {name: kind for name, kind in types.items() if "." in name}
+    return pa.schema([*types.items(), *_nested_schema(dotted)])
 
 
 def _nested_schema(types: dict[str, pa.DataType]) -> pa.Schema:
@@ -262,7 +276,9 @@ def _json_line_by_line(block: Block, wanted: Sequence[str], lists: Collection[st
 
 
 def _reach(record: object, name: str) -> object:
-    """The value of a dotted name, None if it is not there."""
+    """The value of a dotted name, of the whole or else nested; None if it is not there."""
+    if isinstance(record, dict) and record.get(name) is not None:
+        return record[name]
     for part in name.split("."):
         if not isinstance(record, dict):
             return None
@@ -283,12 +299,22 @@ def _scalar(value: object, name: str, is_list: bool) -> bytes | None:
     if isinstance(value, bool):
         return b"true" if value else b"false"
     if isinstance(value, int | float):
-        return repr(value).encode()
+        whole = isinstance(value, float) and value.is_integer()
+        return repr(int(value) if whole else value).encode()
     raise ValueError(f"{name} is a {type(value).__name__}")
 
 
 def _arrays(table: pa.Table, wanted: Sequence[str]) -> dict[str, pa.Array]:
     return {name: pick(table, name) for name in wanted}
+
+
+def _either(table: pa.Table, name: str) -> pa.Array:
+    """A column of JSON by its whole name, or nested where that is null."""
+    whole = pick(table, name)
+    if "." not in name or not whole.null_count:
+        return whole
+    nested = pick(table.drop_columns([name]), name)
+    return nested if whole.null_count == len(whole) else pa.compute.coalesce(whole, nested)
 
 
 def pick(table: pa.Table, name: str) -> pa.Array:

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from heft.errors import DataError, GateError
 from heft.logs.fields import IMPRESSIONS
 from heft.logs.report import check_quarantine_rate
@@ -11,6 +13,11 @@ from heft.logs.settings import LogsSettings
 from heft.logs.splitting import RequestTimes, SplitPlan, plan_splits
 
 __all__ = ["Plan", "ReadFacts", "make_plan"]
+
+# So many last times of a file are kept, to tell a few wrong ones from the end of the log, and
+# events are wrong ones only if they are no larger a share of all.
+_LATE, _STRAY = 64, 0.01
+_NONE = np.empty(0, np.int64)
 
 
 @dataclass
@@ -21,11 +28,20 @@ class ReadFacts:
     source: str
     number: int  # of the file, in its stream
     read: int = 0
-    latest: int = -1  # ms of the last event
+    late: np.ndarray = field(default_factory=lambda: _NONE)  # ms of the last events, ascending
+    events: int = 0  # rows with a time
+    past: int = 0  # of them, after the end that the settings name
     reasons: Counter[str] = field(default_factory=Counter)
     first_rejected: int | None = None  # line
     requests: RequestTimes = field(default_factory=RequestTimes)
     problem: str | None = None  # why the file could not be read
+
+    def add_times(self, times: np.ndarray, end: int | None) -> None:
+        """Notes the times of some rows, ms, and the end that the settings name, if they do."""
+        late = np.concatenate([self.late, times])
+        self.late = np.sort(np.partition(late, -_LATE)[-_LATE:] if len(late) > _LATE else late)
+        self.events += len(times)
+        self.past += 0 if end is None else int((times > end).sum())
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,7 @@ class Plan:
     splits: SplitPlan | None = None
     problem: str | None = None
     gated: bool = False
+    past: int = 0  # events after the end
 
 
 def make_plan(facts: Sequence[ReadFacts], settings: LogsSettings) -> Plan:
@@ -54,15 +71,33 @@ def make_plan(facts: Sequence[ReadFacts], settings: LogsSettings) -> Plan:
         read[fact.stream] = read.get(fact.stream, 0) + fact.read
         reasons.setdefault(fact.stream, Counter()).update(fact.reasons)
     plain = {stream: dict(sorted(counts.items())) for stream, counts in reasons.items()}
-    latest = max((fact.latest for fact in ordered), default=-1)
+    end, past = _end_of_data(ordered, settings)
     try:
         _refuse(ordered, read, plain, settings)
         requests = RequestTimes.merged([f.requests for f in ordered if f.stream == IMPRESSIONS])
         splits = plan_splits(requests, settings.splits)
     except (DataError, GateError) as error:
         gated = isinstance(error, GateError)
-        return Plan(latest, read, plain, problem=str(error), gated=gated)
-    return Plan(latest, read, plain, splits)
+        return Plan(end, read, plain, problem=str(error), gated=gated, past=past)
+    return Plan(end, read, plain, splits, past=past)
+
+
+def _end_of_data(facts: Sequence[ReadFacts], settings: LogsSettings) -> tuple[int, int]:
+    """Until when the log was seen, ms, and how many events are later than that.
+
+    It is the last event, unless the settings name another time, or a few events lie more than a
+    conversion window past all others: of a clock that was wrong, which would have every click
+    seen for the whole window. -1 without events.
+    """
+    if settings.end_ms is not None:
+        return settings.end_ms, sum(fact.past for fact in facts)
+    late = np.sort(np.concatenate([_NONE, *(fact.late for fact in facts)]))[-_LATE:]
+    if not len(late):
+        return -1, 0
+    after = np.arange(len(late) - 1, 0, -1)  # events behind each gap
+    few = after <= _STRAY * sum(fact.events for fact in facts)
+    strays = np.flatnonzero(few & (np.diff(late) > settings.conversion_window * 1_000))
+    return (int(late[strays[0]]), int(after[strays[0]])) if len(strays) else (int(late[-1]), 0)
 
 
 def _refuse(

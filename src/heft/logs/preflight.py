@@ -9,11 +9,12 @@ from heft import features
 from heft.errors import DataError
 from heft.logs.column_checks import check_samples, check_types
 from heft.logs.fields import CATALOGUE, IMPRESSIONS, LIST_KINDS, STREAMS, Field
-from heft.logs.files import LogFile, resolve_spans, stream_files
+from heft.logs.files import LogFile, open_bytes, resolve_spans, stream_files
 from heft.logs.guarding import person_columns
 from heft.logs.lines import Block, Parsed, json_columns, parse_csv, parse_json, pick
 from heft.logs.privacy import need_key
 from heft.logs.reading import (
+    BOM,
     csv_header,
     damaged,
     list_types,
@@ -21,6 +22,8 @@ from heft.logs.reading import (
     own_names,
     parquet_columns,
     parquet_file,
+    parquet_names,
+    refuse_utf16,
     text_blocks,
     without_first,
 )
@@ -167,15 +170,33 @@ def _checked_stream(
                if look.rows and not look.states_columns]  # fmt: skip
     if objects:
         found = {name for _, look in objects for name in look.found}
+        if not found:
+            _refuse_no_object(objects[0][0])
         missing_columns(objects[0][0], settings, fields, sorted(found))
     users = any(own_names(settings, fields).get(features.USER_ID) in look.found for look in looks)
     check_samples(files, settings, fields, [look.sample for look in looks], hide or users)
     return looks
 
 
+def _refuse_no_object(file: LogFile) -> None:
+    """Raises:
+    DataError: a file without an object in its first lines is told by what it begins with.
+    """
+    with open_bytes(file) as handle:
+        data = handle.read(64)
+    refuse_utf16(file, data)
+    if data.removeprefix(BOM).lstrip().startswith(b"["):
+        raise DataError(
+            f"{file.stream}: {file.name} is one JSON array, expected JSON Lines: an object on "
+            "each line; convert it, for example by `jq -c '.[]'`"
+        )
+
+
 def _look_parquet(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> _Look:
     source = parquet_file(file)
     types = parquet_columns(source.schema_arrow)
+    names = parquet_names(source.schema_arrow)
+    missing_columns(file, settings, fields, names)
     # What the file's types do not tell is how long lists are.
     own = {n: its for n, its in own_names(settings, fields).items() if its in types}
     lists = {f.name: own[f.name] for f in fields if f.kind in LIST_KINDS and f.name in own}
@@ -184,17 +205,17 @@ def _look_parquet(file: LogFile, settings: StreamSettings, fields: Sequence[Fiel
         head = next(source.iter_batches(SAMPLE_ROWS, columns=sorted(lists.values())))
         table = pa.Table.from_batches([head])
         sample = {name: pick(table, its) for name, its in lists.items()}
-    return _Look(list(types), source.metadata.num_rows, sample, types, states_rows=True)
+    return _Look(names, source.metadata.num_rows, sample, types, states_rows=True)
 
 
 def _look_csv(file: LogFile, settings: StreamSettings, fields: Sequence[Field]) -> _Look:
     block = next(text_blocks(file, settings), None)
     if block is None:
         return _NOTHING
-    header = csv_header(block, settings)
+    header = csv_header(block, file, settings)
     head = _head(without_first(block))
     names = {n: own for n, own in own_names(settings, fields).items() if own in header}
-    parsed = parse_csv(head, header, sorted(set(names.values())), settings.delimiter)
+    parsed = parse_csv(head, header, sorted(set(names.values())), file.delimiter(settings))
     return _Look(header, len(head), _sample(parsed, names), {})
 
 

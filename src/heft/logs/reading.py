@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from heft.errors import DataError
 from heft.logs.canonical import canonical_columns
-from heft.logs.fields import LIST_KINDS, Field, Kind
+from heft.logs.fields import LIST_KINDS, TEXT_KINDS, Field, Kind
 from heft.logs.files import LogFile, open_bytes
 from heft.logs.guarding import OPEN, Guard
 from heft.logs.lines import (
@@ -27,12 +27,14 @@ from heft.logs.lines import (
 from heft.logs.settings import StreamSettings
 
 __all__ = [
-    "Batch", "Rejected", "csv_header", "damaged", "list_types", "missing_columns", "own_names",
-    "parquet_columns", "parquet_file", "read_batches", "text_blocks", "without_first",
+    "BOM", "Batch", "Rejected", "csv_header", "damaged", "list_types", "missing_columns",
+    "own_names", "parquet_columns", "parquet_file", "parquet_names", "read_batches", "refuse_utf16",
+    "text_blocks", "without_first",
 ]  # fmt: skip
 
 PARQUET_ROWS = 65_536
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,15 @@ def missing_columns(
     """Checks that a file has what it must: required columns, and those mapped on purpose.
 
     Raises:
-        DataError: it has not.
+        DataError: it has not, or has a column twice that is read.
     """
     names = own_names(settings, fields)
+    for name in names.values():
+        if (times := list(found).count(name)) > 1:
+            raise DataError(
+                f"{file.stream}: {file.name} has {times} columns named {name!r}, expected one: "
+                "rename the others in the export"
+            )
     must = [field.name for field in fields if field.required or field.name in settings.columns]
     for name in must:
         if names[name] not in found:
@@ -127,12 +135,24 @@ def parquet_columns(schema: pa.Schema) -> dict[str, pa.DataType]:
     return found
 
 
+def parquet_names(schema: pa.Schema) -> list[str]:
+    """The names of `parquet_columns`, as often as they are there."""
+    own = [field.name for field in schema]
+    nested = [
+        f"{field.name}.{name}"
+        for field in schema if pa.types.is_struct(field.type)
+        for name in parquet_names(pa.schema(list(field.type)))
+    ]  # fmt: skip
+    # A column whose own name has the dot goes before a nested one.
+    return own + [name for name in nested if name not in own]
+
+
 def _read_parquet(
     file: LogFile, settings: StreamSettings, fields: Sequence[Field], guard: Guard
 ) -> Iterator[Batch]:
     source = parquet_file(file)
     found = parquet_columns(source.schema_arrow)
-    missing_columns(file, settings, fields, list(found))
+    missing_columns(file, settings, fields, parquet_names(source.schema_arrow))
     names = {n: own for n, own in own_names(settings, fields).items() if own in found}
     first = 0
     for batch in source.iter_batches(PARQUET_ROWS, columns=sorted(set(names.values()))):
@@ -155,12 +175,12 @@ def _read_csv(
     first = 0
     for block in text_blocks(file, settings):
         if header is None:
-            header = csv_header(block, settings)
+            header = csv_header(block, file, settings)
             missing_columns(file, settings, fields, header)
             block = without_first(block)
         names = {n: own for n, own in own_names(settings, fields).items() if own in header}
         wanted = sorted(set(names.values()))
-        parsed = parse_csv(block, header, wanted, settings.delimiter)
+        parsed = parse_csv(block, header, wanted, file.delimiter(settings))
         yield _text_batch(block, parsed, names, fields, settings, first, guard)
         first += len(block)
 
@@ -171,11 +191,12 @@ def _read_json(
     names = own_names(settings, fields)
     wanted = sorted(set(names.values()))
     lists = list_types(settings, fields)
+    texts = {names[field.name] for field in fields if field.kind in TEXT_KINDS}
     types: dict[str, pa.DataType] | None = None
     first = 0
     for block in text_blocks(file, settings):
         if types is None:
-            types = json_types(block, wanted, lists)
+            types = json_types(block, wanted, lists, texts)
         parsed = parse_json(block, types, wanted, lists)
         yield _text_batch(block, parsed, names, fields, settings, first, guard)
         first += len(block)
@@ -188,20 +209,45 @@ def text_blocks(file: LogFile, settings: StreamSettings) -> Iterator[Block]:
         for number, block in enumerate(read_blocks(handle, quoted)):
             if not len(block):
                 continue
-            if number == 0 and block.data.startswith(_BOM):
-                starts = np.maximum(block.starts, len(_BOM))
+            if number == 0 and block.data.startswith(BOM):
+                starts = np.maximum(block.starts, len(BOM))
                 some = block.ends > starts
                 # Blank out rather than cut: positions stay what they are.
-                data = b" " * len(_BOM) + block.data[len(_BOM) :]
-                yield Block(data, starts[some], block.ends[some], block.lines[some])
+                data = b" " * len(BOM) + block.data[len(BOM) :]
+                if some.any():
+                    yield Block(data, starts[some], block.ends[some], block.lines[some])
             else:
                 yield block
 
 
-def csv_header(block: Block, settings: StreamSettings) -> list[str]:
-    """The column names on the first line of a CSV file."""
-    line = block.record(0).decode("utf-8", "replace")
-    return next(csv.reader(io.StringIO(line), delimiter=settings.delimiter))
+def csv_header(block: Block, file: LogFile, settings: StreamSettings) -> list[str]:
+    """The column names on the first line of a CSV file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    data = block.record(0)
+    refuse_utf16(file, data)
+    line = data.decode("utf-8", "replace")
+    try:
+        return next(csv.reader(io.StringIO(line, newline=""), delimiter=file.delimiter(settings)))
+    except csv.Error as error:
+        why = "lines end in a lone carriage return" if "\r" in line else str(error)
+        raise DataError(
+            f"{file.stream}: the first line of {file.name} cannot be read as names of columns "
+            f"({why}): save it as CSV whose lines end in a line feed"
+        ) from error
+
+
+def refuse_utf16(file: LogFile, data: bytes) -> None:
+    """Raises:
+    DataError: what a file begins with is the mark of UTF-16.
+    """
+    if data.startswith(_UTF16):
+        raise DataError(
+            f"{file.stream}: {file.name} is UTF-16, expected UTF-8: convert it, for example by "
+            "`iconv -f UTF-16 -t UTF-8`"
+        )
 
 
 def without_first(block: Block) -> Block:

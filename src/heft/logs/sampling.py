@@ -4,11 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from heft import features
 from heft.errors import DataError
-from heft.logs.fields import IMPRESSIONS, STREAMS
+from heft.logs.attribution import conflicts
+from heft.logs.fields import CLICKS, CONVERSIONS, IMPRESSIONS, STREAMS
 from heft.logs.files import LogFile, stream_files
 from heft.logs.guarding import Guard
 from heft.logs.hashing import hash_ids
@@ -36,6 +39,9 @@ class StreamSample:
         reasons: why rows were rejected.
         first: where the first rejected row lies, by reason.
         problem: what stopped the reading, if something did.
+        duplicates, conflicting: impressions of the sample that have the id of another: the same
+            one, or one of another page or item.
+        orphans: events of the sample without an impression in the sample.
     """
 
     files: int
@@ -47,6 +53,9 @@ class StreamSample:
     reasons: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
     problem: str | None = None
+    duplicates: int = 0
+    conflicting: int = 0
+    orphans: int = 0
 
     @property
     def rejected(self) -> int:
@@ -85,6 +94,7 @@ def sample_log(settings: LogsSettings) -> LogSample:
     streams: dict[str, StreamSample] = {}
     requests: list[RequestTimes] = []
     redacted = 0
+    shown = pa.array([], pa.string())
     for stream in STREAMS:
         files = stream_files(settings, stream, looked.spans)
         if not files:
@@ -93,6 +103,11 @@ def sample_log(settings: LogsSettings) -> LogSample:
         if stream == IMPRESSIONS:
             requests = [_requests(batch, settings) for batch in batches if len(batch.places)]
             redacted = sum(_redacted(batch) for batch in batches)
+            shown = _note_ids(streams[stream], batches)
+        elif stream in (CLICKS, CONVERSIONS):
+            ids = [batch.columns[features.IMPRESSION_ID] for batch in batches]
+            known = sum(pc.sum(pc.is_in(own, shown)).as_py() or 0 for own in ids)
+            streams[stream].orphans = sum(map(len, ids)) - known
     by_split, why_not = _split(requests, settings)
     return LogSample(looked, streams, by_split, why_not, redacted)
 
@@ -121,6 +136,22 @@ def _sample(
             batches.append(batch)
             _note(found, file, batch)
     return found, batches
+
+
+def _note_ids(found: StreamSample, batches: Sequence[Batch]) -> pa.Array:
+    """Counts impressions that have the id of another, and returns all ids there are."""
+    names = (features.IMPRESSION_ID, features.REQUEST_ID, features.ITEM_ID)
+    if not batches:
+        return pa.array([], pa.string())
+    rows = pa.concat_tables(
+        [pa.table({name: batch.columns[name] for name in names}) for batch in batches]
+    )
+    ids = rows.column(features.IMPRESSION_ID).combine_chunks().dictionary_encode()
+    _, first = np.unique(ids.indices.to_numpy(), return_index=True)
+    again = rows.num_rows - len(first)
+    found.conflicting = conflicts(rows, rows.take(pa.array(first))) if again else 0
+    found.duplicates = again - found.conflicting
+    return ids.dictionary
 
 
 def _spread(files: Sequence[LogFile]) -> list[LogFile]:

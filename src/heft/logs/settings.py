@@ -1,6 +1,5 @@
 """What ingest needs to know about a team's log."""
 
-import datetime
 from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
@@ -8,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from heft import features
 from heft.logs.crediting import Rules
+from heft.logs.dates import as_end, as_span, end_time
 from heft.logs.fields import IMPRESSIONS, STREAMS, Kind, stream_fields
 from heft.logs.fields import Field as Column
 from heft.logs.privacy import PrivacySettings
@@ -30,9 +30,24 @@ class StreamSettings(Settings):
     format: Literal["auto", "parquet", "jsonl", "csv"] = "auto"
     columns: dict[str, str] = Field(default_factory=dict)
     timestamp_unit: Literal["s", "ms", "us", "iso"] = "ms"
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    # Of CSV; left out, a tab in files named .tsv, and a comma in others.
+    delimiter: str | None = None
     # A CSV value may span lines. Off, a stray quote costs one line and no more.
     quoted_newlines: bool = False
+
+    @model_validator(mode="after")
+    def _delimiter_is_one(self) -> Self:
+        given = self.delimiter
+        if (
+            given is not None
+            and given != "\t"
+            and (len(given) != 1 or not given.isascii() or not given.isprintable() or given == '"')
+        ):
+            raise ValueError(
+                f"delimiter={given!r} cannot divide CSV: expected one character of ASCII such as "
+                "',', ';', '|' or a tab, and no quote or line break"
+            )
+        return self
 
     @model_validator(mode="after")
     def _path_names_its_span(self) -> Self:
@@ -65,18 +80,6 @@ class SplitSettings(Settings):
         return self
 
 
-def _as_span(value: Any) -> Any:
-    """A date, as YAML or text has it, as the number 20260301."""
-    if isinstance(value, str):
-        try:
-            value = datetime.date.fromisoformat(value)
-        except ValueError:
-            return int(value) if value.isdecimal() else value
-    if isinstance(value, datetime.date):
-        return value.year * 10_000 + value.month * 100 + value.day
-    return value
-
-
 def _stream(name: str) -> StreamSettings:
     return StreamSettings(path=f"{name}/span-{{SPAN}}/*")
 
@@ -85,7 +88,7 @@ class LogsSettings(Settings):
     """All of ingest. Windows are in seconds; a stream a log has not is `null`."""
 
     root: str
-    span: Annotated[Annotated[int, Field(ge=0)] | Literal["latest"], BeforeValidator(_as_span)] = (
+    span: Annotated[Annotated[int, Field(ge=0)] | Literal["latest"], BeforeValidator(as_span)] = (
         "latest"
     )
     # Spans that are read: so many, the last of which is `span`.
@@ -95,6 +98,8 @@ class LogsSettings(Settings):
     conversions: StreamSettings | None = _stream("conversions")
     catalogue: StreamSettings | None = StreamSettings(path="catalogue/*")
     grades: StreamSettings | None = None
+    # Until when the log was seen: a day or a time. Left out, until its last event.
+    end: Annotated[str, BeforeValidator(as_end)] | None = None
     # Columns of the impressions that say what happened, in place of a stream.
     label_column: str | None = None
     conversion_column: str | None = None
@@ -114,6 +119,8 @@ class LogsSettings(Settings):
     negative_rate: float = Field(default=1.0, gt=0, le=1)
     privacy: PrivacySettings = PrivacySettings()
     max_quarantine_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    # Share of the impressions whose id another page or item has as well.
+    max_conflict_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     # Shards of a split. Left out, as many as keep memory bounded, whatever the log's size.
     buckets: int | None = Field(default=None, ge=1, le=10_000)
 
@@ -152,6 +159,12 @@ class LogsSettings(Settings):
                     f"set `{stream}: null`, or leave {flag} out"
                 )
         return given
+
+    @model_validator(mode="after")
+    def _end_is_a_time(self) -> Self:
+        if self.end is not None:
+            end_time(self.end)
+        return self
 
     @model_validator(mode="after")
     def _windows_need_spans(self) -> Self:
@@ -219,6 +232,11 @@ class LogsSettings(Settings):
         return stream_fields(
             stream, self.categorical, self.numeric, self.vectors, mapped, tuple(self.flags)
         )
+
+    @property
+    def end_ms(self) -> int | None:
+        """`end` in ms since the epoch, UTC; None if it was left out."""
+        return None if self.end is None else round(end_time(self.end).timestamp() * 1_000)
 
     @property
     def flags(self) -> dict[str, str]:

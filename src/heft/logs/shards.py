@@ -21,6 +21,7 @@ from heft.logs import attribution, encoding, fields
 from heft.logs.attribution import (
     ATTRIBUTED,
     CLICK_TIME,
+    CONFLICTING,
     DUPLICATES,
     FILE,
     HASH,
@@ -85,7 +86,7 @@ class ReadLog(beam.DoFn):
                 # The key stays on the machine that reads: no worker is sent it.
                 guard = Guard.of(self._settings.privacy, self._persons)
                 for batch in read_batches(file, stream, columns, guard):
-                    _note(facts, batch, lines)
+                    _note(facts, batch, lines, self._settings.end_ms)
                     if file.stream == fields.IMPRESSIONS and len(batch.places):
                         requests.append(_request_times(batch, self._settings.splits.by))
                     yield from self._slices(file, batch, spill)
@@ -205,7 +206,7 @@ class WriteBucket(beam.DoFn):
             split = split[kept]
             impressions = Counter({
                 ATTRIBUTED: table.num_rows, SAMPLED_OUT: int((~kept).sum()),
-                DUPLICATES: impressions[DUPLICATES],
+                DUPLICATES: impressions[DUPLICATES], CONFLICTING: impressions[CONFLICTING],
             })  # fmt: skip
         counts: Counts = Counter({(UNKNOWN_ITEMS, ""): unknown})
         for name in self._settings.vectors:
@@ -264,10 +265,10 @@ class WriteBucket(beam.DoFn):
         return f"{folder}/data_tfrecord-{bucket:05d}-of-{self._buckets:05d}.gz"
 
 
-def _note(facts: ReadFacts, batch: Batch, lines: gzip.GzipFile) -> None:
+def _note(facts: ReadFacts, batch: Batch, lines: gzip.GzipFile, end: int | None) -> None:
     facts.read += batch.read
-    if features.TIMESTAMP in batch.columns and len(batch.places):
-        facts.latest = max(facts.latest, pc.max(batch.columns[features.TIMESTAMP]).as_py())
+    if features.TIMESTAMP in batch.columns:
+        facts.add_times(batch.columns[features.TIMESTAMP].to_numpy(), end)
     for row in batch.rejected:
         facts.reasons[row.reason] += 1
         if facts.first_rejected is None:

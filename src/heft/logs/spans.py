@@ -6,6 +6,7 @@ next day.
 """
 
 import datetime
+import glob
 import re
 from dataclasses import dataclass
 
@@ -20,9 +21,10 @@ _DATE = ("YYYY", "MM", "DD")
 
 @dataclass(frozen=True)
 class SpanPattern:
-    """A path with `*` and `?`, and marks of a span."""
+    """A path with `*` and `?`, and marks of a span; `root` goes before it, letter by letter."""
 
     path: str
+    root: str = ""
 
     def check(self) -> None:
         """Raises:
@@ -52,8 +54,8 @@ class SpanPattern:
         return "{YYYY}" in self.path
 
     def glob(self) -> str:
-        """The path with `*` for every mark."""
-        return _TOKEN.sub("*", self.path)
+        """The path with `*` for every mark; brackets stand for themselves."""
+        return glob.escape(self.root) + _TOKEN.sub("*", self.path).replace("[", "[[]")
 
     def regex(self) -> re.Pattern[str]:
         """Matches paths; a mark that is repeated must repeat what it stands for."""
@@ -66,7 +68,7 @@ class SpanPattern:
             return f"(?P<{name}>{_DIGITS[name]})" if first else f"(?P={name})"
 
         parts = _TOKEN.split(self.path)
-        out = []
+        out = [re.escape(self.root)]
         for place, part in enumerate(parts):
             if place % 2:
                 out.append(_TOKEN.sub(mark, f"{{{part}}}"))

@@ -8,6 +8,9 @@ import glob
 import hashlib
 import io
 import os
+import queue
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +23,7 @@ __all__ = ["content_digest", "is_remote", "listed", "opened"]
 _EXTRAS = {"s3": "boto3", "gs": "apache-beam[gcp]", "hdfs": "hdfs"}
 _NOT_INSTALLED = ("Unable to get filesystem from", "ImportError", "No module named")
 _BLOCK = 1 << 22
+PATIENCE = 180.0  # seconds for a list of files
 
 
 def is_remote(path: str) -> bool:
@@ -38,10 +42,30 @@ def listed(pattern: str) -> list[tuple[str, int]]:
         return [(path, os.path.getsize(path)) for path in found]
     systems = _systems(pattern)
     try:
-        entries: list[Any] = systems.match([pattern])[0].metadata_list
+        entries: list[Any] = _within(PATIENCE, lambda: systems.match([pattern]))[0].metadata_list
     except Exception as error:
         raise _unreachable(pattern, error) from error
     return [(entry.path, entry.size_in_bytes) for entry in entries]
+
+
+def _within(seconds: float, question: Callable[[], Any]) -> Any:
+    """The answer, if it comes in time: Beam asks a store that is not there for half an hour."""
+    found: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found.put((question(), None))
+        except Exception as error:
+            found.put((None, error))
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer, error = found.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {seconds:.0f} s") from None
+    if error is not None:
+        raise error
+    return answer
 
 
 def opened(path: str) -> pa.NativeFile:

@@ -1,31 +1,47 @@
 """The SavedModel that is served: Transform's graph, the text encoder and the network in one.
 
-Three signatures. `serving_default` takes named raw columns of shape (batch,),
-`examples` serialised tf.Examples. Both answer `ctr`, `cvr` and `ctcvr`, float32
+Three signatures. `serving_default` takes named raw columns of shape (batch,), or (1,) of what
+is the same in every row; those that are left out are unknown, query and title apart.
+`examples` takes serialised tf.Examples. Both answer `ctr`, `cvr` and `ctcvr`, float32
 of shape (batch,). `explain` takes the columns of `serving_default` and answers the logit of
 the click head, (batch,), and its gradients with respect to the vectors of query and title.
 """
 
-from collections.abc import Callable
+import json
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint
 
 from heft import features as f
 from heft.model.network import InputSizes
 from heft.model.rates import Rates
+from heft.model.raw_columns import RawColumns
 from heft.model.stored import StoredVectors
+from heft.model.warm_up import Known, write_warm_up
 from heft.text.encoder import TextEncoder
 from heft.text.table import TextTable
 from heft.transform import TransformSettings, dense_rows
+from heft.versions import EXPORTED_FILE
 
 __all__ = ["EXPLAIN", "ServedModel", "export"]
 
 EXPLAIN = "explain"  # the signature of gradients
 
 Tensors = dict[str, tf.Tensor]
+
+
+class _Asked(NamedTuple):
+    """Texts (n,), their rows of a table, negative where it lacks them, and the table."""
+
+    text: tf.Tensor
+    ids: tf.Tensor
+    table: StoredVectors
 
 
 class ServedModel(tf.Module):
@@ -66,6 +82,7 @@ class ServedModel(tf.Module):
         self.queries = StoredVectors(table.queries, stored, "queries")
         self.titles = StoredVectors(table.titles, stored, "titles")
         self.rates = rates
+        self.known = Known.of(table.query_texts, table.title_texts)
 
     def predict(self, columns: Tensors, position: tf.Tensor | None = None) -> Tensors:
         """Predictions for raw columns, (batch,) or (batch, width) of a vector.
@@ -89,49 +106,55 @@ class ServedModel(tf.Module):
         """What the network takes, from raw columns."""
         query, title, history = columns[f.QUERY], columns[f.TITLE], columns.get(f.HISTORY)
         columns = self.transform(_as_raw(columns, self.raw_spec))
-        inputs = {
-            "query_vector": self._vectors(query, columns[f.QUERY_ID], self.queries),
-            "dense": tf.stack([columns[name] for name in self.sizes.dense], axis=1),
-        }
+        asked = _Asked(query, columns[f.QUERY_ID], self.queries)
+        inputs = {"dense": tf.stack([columns[name] for name in self.sizes.dense], axis=1)}
         inputs |= {name: columns[name] for name in (*self.sizes.categorical, *self.sizes.vectors)}
         if self.sizes.history:
-            inputs |= self._titles(title, columns[f.TITLE_ID], history, columns[f.HISTORY_IDS])
+            clicked = history != ""
+            titles = self._titles(title, columns[f.TITLE_ID], history, columns[f.HISTORY_IDS])
+            inputs["query_vector"], vectors = self._vectors(asked, titles)
+            vectors = tf.reshape(vectors, [-1, 1 + self.sizes.history, self.titles.dim])
+            inputs["title_vector"], inputs["history_vectors"] = vectors[:, 0], vectors[:, 1:]
+            inputs["history_mask"] = tf.cast(clicked, tf.float32)
         else:
-            inputs["title_vector"] = self._vectors(title, columns[f.TITLE_ID], self.titles)
+            titles = _Asked(title, columns[f.TITLE_ID], self.titles)
+            inputs["query_vector"], inputs["title_vector"] = self._vectors(asked, titles)
         return inputs
 
     def _titles(
         self, title: tf.Tensor, title_id: tf.Tensor, history: tf.Tensor, history_ids: tf.Tensor
-    ) -> Tensors:
-        """Vectors of candidates and of clicked titles (batch, clicks), of which "" is padding.
-
-        They are looked up together, so that BERT is in the graph no more often, and runs once.
-        """
-        clicked = history != ""
+    ) -> _Asked:
+        """Candidates and clicked titles (batch, clicks), of which "" is padding, as one column."""
         # Padding stands for any row of the table, so that it is not encoded.
-        known = tf.where(clicked, history_ids, tf.maximum(history_ids, 0))
+        known = tf.where(history != "", history_ids, tf.maximum(history_ids, 0))
         texts = tf.concat([title[:, None], history], axis=1)
         ids = tf.concat([title_id[:, None], known], axis=1)
-        vectors = self._vectors(tf.reshape(texts, [-1]), tf.reshape(ids, [-1]), self.titles)
-        vectors = tf.reshape(vectors, [-1, 1 + self.sizes.history, self.titles.dim])
-        return {
-            "title_vector": vectors[:, 0],
-            "history_vectors": vectors[:, 1:],
-            "history_mask": tf.cast(clicked, tf.float32),
-        }
+        return _Asked(tf.reshape(texts, [-1]), tf.reshape(ids, [-1]), self.titles)
 
-    def _vectors(self, text: tf.Tensor, ids: tf.Tensor, table: StoredVectors) -> tf.Tensor:
-        """Table rows for known texts; BERT for the others, each distinct one once."""
-        known = table.rows(tf.maximum(ids, 0))
-        unknown_rows = tf.where(ids < 0)
+    def _vectors(self, *columns: _Asked) -> list[tf.Tensor]:
+        """(n, dim) for each column: table rows for known texts, BERT for the others.
 
-        def with_encoded() -> tf.Tensor:
-            distinct, index = tf.unique(tf.gather_nd(text, unknown_rows))
+        A text goes through BERT once, however many rows and whichever columns it is in.
+        """
+        known = [asked.table.rows(tf.maximum(asked.ids, 0)) for asked in columns]
+        places = [tf.where(asked.ids < 0) for asked in columns]
+        unknown = [tf.gather_nd(c.text, p) for c, p in zip(columns, places, strict=True)]
+        texts = tf.concat(unknown, axis=0)
+
+        def with_encoded() -> list[tf.Tensor]:
+            distinct, index = tf.unique(texts)
             encoded = tf.gather(self.encode(distinct), index)
-            return tf.tensor_scatter_nd_update(known, unknown_rows, encoded)
+            parts = tf.split(encoded, tf.stack([tf.shape(part)[0] for part in unknown]))
+            return [
+                tf.tensor_scatter_nd_update(rows, place, part)
+                for rows, place, part in zip(known, places, parts, strict=True)
+            ]
 
-        vectors = tf.cond(tf.size(unknown_rows) > 0, with_encoded, lambda: known)
-        return tf.ensure_shape(vectors, [None, table.dim])
+        vectors = tf.cond(tf.size(texts) > 0, with_encoded, lambda: known)
+        return [
+            tf.ensure_shape(rows, [None, asked.table.dim])
+            for rows, asked in zip(vectors, columns, strict=True)
+        ]
 
 
 def export(served: ServedModel, transform_settings: TransformSettings, path: str | Path) -> None:
@@ -144,36 +167,17 @@ def export(served: ServedModel, transform_settings: TransformSettings, path: str
     """
     archive = keras.export.ExportArchive()
     archive.track(served)
-    columns = {f.QUERY: tf.string, f.TITLE: tf.string}
-    columns |= dict.fromkeys(transform_settings.categorical, tf.string)
-    columns |= dict.fromkeys(transform_settings.numeric, tf.float32)
-    named = {name: tf.TensorSpec([None], dtype, name) for name, dtype in columns.items()}
-    lists = {
-        name: tf.TensorSpec([None, served.sizes.vectors[f.vector_value(name)]], tf.float32, name)
-        for name in transform_settings.vectors
-    }
+    columns = RawColumns.of(transform_settings, served.sizes)
 
-    if served.sizes.history:
-        lists[f.HISTORY] = tf.TensorSpec([None, served.sizes.history], tf.string, f.HISTORY)
-
-    @tf.function(input_signature=[named | lists])
+    @tf.function(input_signature=[columns.specs])
     def serve_columns(raw: Tensors) -> Tensors:
-        return served.predict(raw)
+        return served.predict(columns.aligned(raw))
 
-    @tf.function(input_signature=[named | lists])
+    @tf.function(input_signature=[columns.specs])
     def explain_columns(raw: Tensors) -> Tensors:
-        return served.gradients(raw)
+        return served.gradients(columns.aligned(raw))
 
-    spec = served.raw_spec
-    needed = {name: spec[name] for name in (*columns, f.POSITION) if name in spec}
-    # Whatever the schema says of them, a row may lack its vector; one of another width is refused.
-    needed |= {
-        name: tf.io.FixedLenFeature(entry.shape[1:], entry.dtype, [0.0] * entry.shape[1])
-        for name, entry in lists.items()
-        if entry.dtype == tf.float32
-    }
-    if served.sizes.history:
-        needed[f.HISTORY] = tf.io.VarLenFeature(tf.string)
+    needed = _parsed(served, columns)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
     def serve_examples(examples: tf.Tensor) -> Tensors:
@@ -181,15 +185,50 @@ def export(served: ServedModel, transform_settings: TransformSettings, path: str
         position = _flat(raw.pop(f.POSITION), 0) if f.POSITION in raw else None
         flat = {
             name: _flat(raw[name], _default(dtype))
-            for name, dtype in columns.items() if name in raw
+            for name, dtype in columns.scalars.items() if name in raw
         }  # fmt: skip
-        flat |= {name: dense_rows(raw[name], entry.shape[1]) for name, entry in lists.items()}
+        flat |= {name: dense_rows(raw[name], x.shape[1]) for name, x in columns.lists.items()}
         return served.predict(flat, position)
 
     archive.add_endpoint("serving_default", serve_columns)
     archive.add_endpoint("examples", serve_examples)
     archive.add_endpoint(EXPLAIN, explain_columns)
     archive.write_out(str(path), verbose=False)
+    _write_defaults(path, columns, ("serving_default", EXPLAIN))
+    write_warm_up(path, columns, served.known)
+    (Path(path) / EXPORTED_FILE).write_text(json.dumps({"exported": int(time.time())}))
+
+
+def _write_defaults(path: str | Path, columns: RawColumns, signatures: Sequence[str]) -> None:
+    """Says in the signatures what stands for a column that is left out.
+
+    Keras hands concrete functions to TensorFlow, which would else take it from the arguments'
+    defaults.
+    """
+    file = Path(path) / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    for name in signatures:
+        definition = model.meta_graphs[0].signature_def[name]
+        for column, default in columns.defaults.items():
+            if default is not None:
+                definition.defaults[column].CopyFrom(tf.make_tensor_proto(default))
+    file.write_bytes(model.SerializeToString(deterministic=True))
+    write_fingerprint(str(path))
+
+
+def _parsed(served: ServedModel, columns: RawColumns) -> dict[str, Any]:
+    """How tf.Examples are read."""
+    spec = served.raw_spec
+    needed = {name: spec[name] for name in (*columns.scalars, f.POSITION) if name in spec}
+    # Whatever the schema says of them, a row may lack its vector; one of another width is refused.
+    needed |= {
+        name: tf.io.FixedLenFeature(entry.shape[1:], entry.dtype, [0.0] * entry.shape[1])
+        for name, entry in columns.lists.items()
+        if entry.dtype == tf.float32
+    }
+    if served.sizes.history:
+        needed[f.HISTORY] = tf.io.VarLenFeature(tf.string)
+    return needed
 
 
 def _default(dtype: tf.DType) -> str | float:

@@ -1,17 +1,21 @@
 """Asking a pushed model in this process."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers the tokeniser's ops
+from rich.table import Table
 
 from heft import features as f
 from heft.errors import InputError
+from heft.ranking_expression import RankingExpression
+from heft.serving_settings import RANKINGS_FILE
 
-__all__ = ["ask", "predict_columns", "pushed_model"]
+__all__ = ["ask", "order", "predict_columns", "predictions_table", "pushed_model"]
 
 
 def pushed_model(run_dir: Path) -> Path:
@@ -44,6 +48,47 @@ def predict_columns(
     """
     answers = ask(path, "serving_default", [query] * len(titles), titles, others)
     return {name: answers[name] for name in (f.CTR, f.CVR, f.CTCVR)}
+
+
+def order(
+    by: str, run_dir: Path, answers: Mapping[str, np.ndarray], others: Mapping[str, Any]
+) -> np.ndarray:
+    """What items are ordered by, (items,).
+
+    Args:
+        by: an expression, or the name of one in the run's config, under `serving.rankings`.
+        run_dir: of a finished run.
+        answers: of the model, each (items,).
+        others: further columns, one value for all items.
+
+    Raises:
+        InputError: `by` is no expression, or names what is not there.
+    """
+    named = run_dir / "serving" / RANKINGS_FILE
+    rankings = json.loads(named.read_text()) if named.is_file() else {}
+    try:
+        scores = RankingExpression(rankings.get(by, by))({**others, **answers})
+    except ValueError as error:
+        known = f"; the run's rankings are {sorted(rankings)}" if rankings else ""
+        raise InputError(f"--by {by}: {error}{known}") from None
+    return np.broadcast_to(scores, len(answers[f.CTR]))
+
+
+def predictions_table(
+    query: str,
+    titles: Sequence[str],
+    answers: Mapping[str, np.ndarray],
+    by: str,
+    scores: np.ndarray,
+) -> Table:
+    """Titles and what the model says of them, the best first."""
+    shown = {name: answers[name] for name in (f.CTR, f.CVR, f.CTCVR)}
+    if by not in shown:
+        shown[by] = scores
+    table = Table("title", *shown, title=f"query: {query}", title_justify="left")
+    for row in np.argsort(-scores, kind="stable"):
+        table.add_row(titles[row], *(f"{float(values[row]):.4f}" for values in shown.values()))
+    return table
 
 
 def ask(

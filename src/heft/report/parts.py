@@ -32,6 +32,7 @@ class Stream(Fact):
     read: int
     written: int
     duplicates: int = 0
+    conflicting: int = Field(0, description="impressions with the id of another page or item")
     quarantined: int = 0
     unattributed: dict[str, int] = Field({}, description="events by why they met no impression")
     reasons: dict[str, int] = Field({}, description="quarantined rows by reason")

@@ -14,6 +14,7 @@ from heft.errors import DataError, GateError
 from heft.logs import LogsSettings, StreamSettings
 from heft.logs.ingest import ingest
 from heft.logs.report import IngestReport
+from heft.logs.sampling import sample_log
 from tests.unit.logs.logbook import (
     START,
     put,
@@ -95,13 +96,21 @@ FROM imp LEFT JOIN click USING (id) LEFT JOIN conv USING (id) CROSS JOIN ending
 LEFT JOIN read_json('{root}/catalogue/*') USING (item_id) ORDER BY id
 """
 
+_CONFLICTS = """
+WITH shown AS (
+  SELECT *, row_number() OVER (PARTITION BY impression_id ORDER BY timestamp, filename) AS place
+  FROM read_json('{root}/impressions/span-1/*', filename = true))
+SELECT count(*) FROM shown again JOIN shown kept USING (impression_id)
+WHERE kept.place = 1 AND (again.item_id, again.request_id) != (kept.item_id, kept.request_id)
+"""
+
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_written_rows_agree_with_duckdb(tmp_path: Path, seed: int) -> None:
     root = put_shop(tmp_path / "log", _messy(seed))
     report = _run(
         tmp_path / "out", root=str(root), click_window=1_200, conversion_window=1_500,
-        categorical=("device",),
+        categorical=("device",), max_conflict_rate=0.1,
     )  # fmt: skip
     rows = _examples(tmp_path / "out")
     columns = ("impression_id", "timestamp", "click", "click_delay", "conversion",
@@ -114,7 +123,9 @@ def test_written_rows_agree_with_duckdb(tmp_path: Path, seed: int) -> None:
     assert {row["device"] for row in rows} == {b"phone", b"desk"}
     assert report.unknown_items == sum(row["title"] == b"" for row in rows) > 0
     assert report.splits == {s: n for s in features.SPLITS if (n := _count(rows, s))}
-    assert report.streams["impressions"].duplicates == 30
+    own = report.streams["impressions"]
+    assert own.duplicates + own.conflicting == 30
+    assert own.conflicting == duckdb.execute(_CONFLICTS.format(root=root)).fetchone()[0]
     assert sum(report.streams["clicks"].unattributed.values()) > 0
     requests: dict[bytes, set[str]] = {}
     for row in rows:
@@ -155,10 +166,11 @@ def test_examples_have_the_columns_of_the_contract(tmp_path: Path) -> None:
 
 def test_same_log_same_bytes_on_every_run_and_from_every_format(tmp_path: Path) -> None:
     log = _messy(3)
-    _run(tmp_path / "a", root=str(put_shop(tmp_path / "log", log)))
-    _run(tmp_path / "b", root=str(tmp_path / "log"))
+    _run(tmp_path / "a", root=str(put_shop(tmp_path / "log", log)), max_conflict_rate=0.1)
+    _run(tmp_path / "b", root=str(tmp_path / "log"), max_conflict_rate=0.1)
     assert _digests(tmp_path / "a") == _digests(tmp_path / "b")
-    _run(tmp_path / "c", root=str(put_shop(tmp_path / "again", log, ".parquet")))
+    again = put_shop(tmp_path / "again", log, ".parquet")
+    _run(tmp_path / "c", root=str(again), max_conflict_rate=0.1)
     assert _digests(tmp_path / "a") == _digests(tmp_path / "c")
 
 
@@ -208,6 +220,72 @@ def test_too_many_rejected_rows_stop_the_run_and_nothing_is_written(tmp_path: Pa
         _run(tmp_path / "out", root=str(root))
     assert not list((tmp_path / "out").glob("Split-*"))
     assert len(read_quarantine(tmp_path / "out/quarantine")) == 6
+
+
+def _observed(tmp_path: Path, name: str, **settings: Any) -> tuple[IngestReport, list[float]]:
+    report = _run(tmp_path / name, root=str(tmp_path / "log"), **settings)
+    return report, [row["observation"] for row in _examples(tmp_path / name)]
+
+
+def test_one_time_far_ahead_does_not_end_the_log(tmp_path: Path) -> None:
+    root = put_shop(tmp_path / "log", shop(60))
+    report, usual = _observed(tmp_path, "a")
+    assert max(usual) == 3_605 and report.end_of_data == START + 3_605_000
+    assert report.notes is None
+    ahead = shop(60)["impressions"][0] | {"impression_id": "x", "request_id": "x",
+                                          "timestamp": 4_102_444_799_000}  # fmt: skip
+    put(root, "impressions/span-1/z.jsonl", [ahead])
+    report, found = _observed(tmp_path, "b")
+    assert report.end_of_data == START + 3_605_000 and report.notes == {"past the end": 1}
+    assert sorted(found) == sorted([*usual, 0.0])
+
+
+def test_the_end_may_be_named(tmp_path: Path) -> None:
+    put_shop(tmp_path / "log", shop(60))
+    report, found = _observed(tmp_path, "a", end="2023-11-15")
+    assert report.end_of_data == 1_700_092_799_999 and report.notes is None
+    assert min(found) > 86_000
+    report, found = _observed(tmp_path, "b", end="2023-11-14T23:00:00+00:00")
+    assert max(found) == 2_800 and min(found) == 0
+    late = sum(row["timestamp"] > START + 2_800_000
+               for rows in shop(60).values() for row in rows if "timestamp" in row)  # fmt: skip
+    assert report.notes == {"past the end": late}
+
+
+def test_ids_of_several_impressions_stop_the_run_and_nothing_is_written(tmp_path: Path) -> None:
+    log = shop(60)
+    for row in log["impressions"]:
+        row["impression_id"] = f"i{row['position']}"
+    log["clicks"] = [{"impression_id": "i1", "timestamp": START}]
+    root = put_shop(tmp_path / "log", log)
+    with pytest.raises(GateError, match=r"177 of 180 rows .* more than max_conflict_rate=0.01"):
+        _run(tmp_path / "out", root=str(root))
+    assert not list((tmp_path / "out").glob("Split-*"))
+    sample = sample_log(LogsSettings(root=str(root)))
+    assert sample.streams["impressions"].conflicting == 177
+
+
+def test_a_few_conflicts_are_counted_apart_from_duplicates(tmp_path: Path) -> None:
+    log = shop(60)
+    log["impressions"] += [log["impressions"][0], log["impressions"][5] | {"item_id": "p12"}]
+    root = str(put_shop(tmp_path / "log", log))
+    report = _run(tmp_path / "out", root=root)
+    own = report.streams["impressions"]
+    assert (own.read, own.written, own.duplicates, own.conflicting) == (182, 180, 1, 1)
+    assert len(_examples(tmp_path / "out")) == 180
+    shown = sample_log(LogsSettings(root=root)).streams["impressions"]
+    assert (shown.duplicates, shown.conflicting) == (1, 1)
+
+
+def test_clicks_that_meet_no_impression_stop_the_run(tmp_path: Path) -> None:
+    log = shop(60)
+    for row in log["clicks"]:
+        row["impression_id"] = f"page/{row['impression_id']}"
+    root = str(put_shop(tmp_path / "log", log))
+    with pytest.raises(GateError, match=r"clicks: none of 45 rows has the impression_id of an"):
+        _run(tmp_path / "out", root=root)
+    assert not list((tmp_path / "out").glob("Split-*"))
+    assert sample_log(LogsSettings(root=root)).streams["clicks"].orphans == 45
 
 
 def test_a_file_that_breaks_off_stops_the_run(tmp_path: Path) -> None:

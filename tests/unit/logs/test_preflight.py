@@ -1,5 +1,7 @@
 """Bad input is said in one sentence, before anything is written."""
 
+import gzip
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,9 @@ from pydantic import ValidationError
 
 from heft.errors import DataError
 from heft.logs import LogsSettings, StreamSettings, input_fingerprint, preflight
+from heft.logs.fields import stream_fields
+from heft.logs.files import LogFile
+from heft.logs.reading import read_batches
 from tests.unit.logs.logbook import put, put_shop, shop
 
 Log = dict[str, list[dict[str, Any]]]
@@ -116,6 +121,95 @@ def test_a_damaged_or_unknown_file(tmp_path: Path) -> None:
         preflight(LogsSettings(root=str(tmp_path)))
 
 
+def _csv(rows: list[dict[str, Any]], delimiter: str = ",") -> bytes:
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    return "".join(delimiter.join(map(str, line)) + "\n" for line in lines).encode()
+
+
+def _array(rows: list[dict[str, Any]]) -> bytes:
+    return json.dumps(rows, indent=1).encode()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "written", "message"),
+    [
+        (".csv", lambda rows: _csv(rows).replace(b"\n", b"\r"), "lone carriage return"),
+        (".csv", lambda rows: b"a\r" + _csv(rows), "lone carriage return"),
+        (".csv", lambda rows: _csv(rows).decode().encode("utf-16"), "is UTF-16, expected UTF-8"),
+        (".csv", lambda rows: _csv(rows).replace(b"device", b"query", 1),
+         "has 2 columns named 'query'"),
+        (".json", _array, "is one JSON array, expected JSON Lines"),
+        (".json", lambda rows: json.dumps(rows).encode(), "is one JSON array"),
+        (".json", lambda rows: json.dumps(rows).encode("utf-16"), "is UTF-16, expected UTF-8"),
+        (".csv", lambda rows: b"\xef\xbb\xbf", "hold no rows"),
+        (".csv", lambda rows: b"\xef\xbb\xbf\n", "hold no rows"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_kind_is_one_sentence(
+    tmp_path: Path, suffix: str, written: Callable[[list[dict[str, Any]]], bytes], message: str
+) -> None:
+    log = shop()
+    root = put_shop(tmp_path, {**log, "impressions": []})
+    for path in (root / "impressions").rglob("*.jsonl"):
+        path.unlink()
+    put(root, f"impressions/span-1/a{suffix}", written(log["impressions"]))
+    with pytest.raises(DataError, match=message) as caught:
+        preflight(LogsSettings(root=str(root)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_parquet_column_that_is_there_twice(tmp_path: Path) -> None:
+    root = put_shop(tmp_path, shop(), ".parquet")
+    path = root / "impressions/span-1/part-0.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("device", table["device"]), path)
+    preflight(LogsSettings(root=str(root)))  # of no interest unless it is read
+    with pytest.raises(DataError, match=r"part-0.parquet has 2 columns named 'device'"):
+        preflight(LogsSettings(root=str(root), categorical=("device",)))
+
+
+def test_a_day_is_no_time(tmp_path: Path) -> None:
+    root = put_shop(tmp_path, shop(), ".parquet")
+    path = root / "clicks/span-1/part-0.parquet"
+    table = pq.read_table(path)
+    days = pa.array([19_000] * table.num_rows, pa.date32())
+    place = table.column_names.index("timestamp")
+    pq.write_table(table.set_column(place, "timestamp", days), path)
+    with pytest.raises(DataError, match=r"is date32\[day\], expected a time and not a day"):
+        preflight(LogsSettings(root=str(root)))
+
+
+@pytest.mark.parametrize("name", ["a[b]c", "[shop]", "a*b", "what?"])
+def test_a_root_means_itself(tmp_path: Path, name: str) -> None:
+    put_shop(tmp_path / name, shop())
+    put_shop(tmp_path / "axb", shop(), span=9)
+    assert preflight(LogsSettings(root=str(tmp_path / name))).spans == (1,)
+    if "[" in name:
+        path = f"{name}/impressions/span-{{SPAN}}/*"
+        settings = LogsSettings(
+            root=str(tmp_path),
+            impressions=StreamSettings(path=path),
+            clicks=None,
+            conversions=None,
+            catalogue=None,
+        )
+        assert preflight(settings).spans == (1,)
+
+
+def test_a_tsv_file_is_divided_by_tabs(tmp_path: Path) -> None:
+    log = shop()
+    root = put_shop(tmp_path, {**log, "clicks": []})
+    put(root, "clicks/span-1/a.tsv", _csv(log["clicks"], "\t"))
+    put(root, "clicks/span-1/b.tsv.gz", gzip.compress(_csv(log["clicks"], "\t")))
+    assert preflight(LogsSettings(root=str(root))).files["clicks"] == 3
+    own = StreamSettings(path="x")
+    for name in ("a.tsv", "b.tsv.gz"):
+        path = root / f"clicks/span-1/{name}"
+        file = LogFile("clicks", str(path), name, path.stat().st_size, 0)
+        (batch,) = read_batches(file, own, stream_fields("clicks", (), ()))
+        assert len(batch.places) == len(log["clicks"])
+
+
 def test_latest_is_the_highest_number_not_the_last_name(tmp_path: Path) -> None:
     put_shop(tmp_path, shop(), span=9)
     put_shop(tmp_path, shop(), span=10)
@@ -143,6 +237,12 @@ def test_a_column_of_decimals_or_categories_is_fine(tmp_path: Path) -> None:
         ({"numeric": ("query",)}, "'query' is a text column and cannot be numeric"),
         ({"categorical": ("a",), "numeric": ("a",)}, "in both"),
         ({"click_widow": 3}, "click_widow"),
+        ({"end": "soon"}, "end='soon' is no time"),
+        ({"end": "2026-03-01T12:00:00"}, "a time with its zone"),
+        ({"clicks": {"path": "x", "delimiter": "→"}}, "delimiter='→'"),
+        ({"clicks": {"path": "x", "delimiter": chr(0)}}, "one character of ASCII"),
+        ({"clicks": {"path": "x", "delimiter": '"'}}, "one character of ASCII"),
+        ({"clicks": {"path": "x", "delimiter": "||"}}, "one character of ASCII"),
     ],
 )
 def test_settings_that_contradict_themselves(settings: dict[str, Any], message: str) -> None:

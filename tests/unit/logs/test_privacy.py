@@ -95,6 +95,16 @@ def test_a_rejected_row_still_says_what_is_wrong_with_it(tmp_path: Path) -> None
     assert json.loads(click["raw"])["timestamp"] == f"<{len(PERSONS[0])} characters>"
 
 
+def test_a_rejected_grade_keeps_no_address(tmp_path: Path) -> None:
+    grades = [{"query": f"mail {TYPED[0]}", "item_id": f"p{n}", "grade": -(n == 0)}
+              for n in range(40)]  # fmt: skip
+    root = put_shop(tmp_path / "log", shop(60) | {"grades": grades})
+    settings = {"grades": {"path": "grades/*"}, "privacy": {"redact": ("email",)}}
+    _run(tmp_path / "out", root=str(root), **settings)
+    (row,) = read_quarantine(tmp_path / "out/quarantine")
+    assert row["stream"] == "grades" and json.loads(row["raw"])["query"] == "mail <email>"
+
+
 @pytest.mark.parametrize("key", [None, "", "short"])
 def test_people_and_no_key_stop_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str | None

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from heft.errors import DataError
 from heft.logs import lines
+from heft.logs.canonical import canonical_columns
 from heft.logs.fields import stream_fields
 from heft.logs.files import LogFile
 from heft.logs.reading import Batch, read_batches
@@ -54,6 +55,8 @@ def test_every_format_says_the_same(tmp_path: Path, suffix: str) -> None:
     [
         ("s", 1_700_000_000.123), ("ms", 1_700_000_000_123), ("us", 1_700_000_000_123_999),
         ("iso", "2023-11-14T22:13:20.123Z"), ("iso", "2023-11-14T23:13:20.123+01:00"),
+        ("iso", "2023-11-14 22:13:20.123+00"), ("iso", "2023-11-14t22:13:20.123z"),
+        ("iso", "2023-11-14T22:13:20,123Z"), ("iso", "2023-11-14 22:13:20.123 UTC"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -68,6 +71,18 @@ def test_a_parquet_timestamp_knows_its_own_unit(tmp_path: Path) -> None:
     assert _values(_read(tmp_path / "x.parquet", timestamp_unit="s"), "timestamp") == [
         1_700_000_000_123
     ]
+
+
+@pytest.mark.parametrize(
+    ("unit", "a_second"), [("s", 1), ("ms", 1_000), ("us", 10**6), ("ns", 10**9)]
+)
+def test_a_timestamp_too_large_does_not_come_round_to_a_good_one(unit: str, a_second: int) -> None:
+    ticks = [2**62, 2**62 + 1_700_000_000 * a_second, -1, 5 * a_second, None]
+    (field,) = [f for f in stream_fields("clicks", (), ()) if f.name == "timestamp"]
+    array = pa.array(ticks, pa.timestamp(unit))
+    columns, faults = canonical_columns({"timestamp": array}, [field], "ms", len(ticks))
+    assert faults.good.tolist() == [False, False, False, True, False]
+    assert columns["timestamp"][3].as_py() == 5_000
 
 
 _BAD_IMPRESSIONS = {

@@ -1,5 +1,7 @@
 """The served model, read back from disk: what it answers is what the pipeline computed."""
 
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers the tokeniser's ops
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from heft import features as f
 from heft.errors import InputError
@@ -17,10 +20,13 @@ from heft.model.network import InputSizes, build_core
 from heft.model.predict import predict_columns, pushed_model
 from heft.model.rates import Rates
 from heft.model.settings import ModelSettings
+from heft.model.warm_up import WARM_UP_FILE
 from heft.text.build import build_table
 from heft.text.encoder import TextEncoder, load_encoder
 from heft.text.settings import TextSettings
 from heft.text.table import TextTable
+from heft.versions import EXPORTED_FILE, exported_at
+from serving.local.text_configs import read_batching
 from tests.unit.model.rows import (
     QUERIES,
     SETTINGS,
@@ -32,6 +38,7 @@ from tests.unit.model.rows import (
     transformed,
 )
 
+ROOT = Path(__file__).parents[3]
 OUTPUTS = (f.CTR, f.CVR, f.CTCVR)
 # Slope and offset by position.
 CLICKS = np.array([[0.9, 0.1], [0.6, 0.05], [0.3, 0.0]], np.float32)
@@ -261,6 +268,103 @@ def test_examples_without_optional_columns_are_those_of_unknown_values(model: Re
     _agree(model.examples(bare), model.columns(said))
     missing = model.columns([said[0] | {f.PRICE: float("nan")}])
     _agree(missing, model.columns(said))
+
+
+def test_a_column_that_is_given_once_is_that_of_every_row(model: Reloaded) -> None:
+    rows = [impression(i, UNSEEN, t, price=10.0) for i, t in enumerate((*TITLES, UNSEEN))]
+    named = Reloaded._named(rows)
+    once = named | {name: named[name][:1] for name in (f.QUERY, f.CATEGORY, f.PRICE)}
+    serve = model.model.signatures["serving_default"]
+    want = model.columns(rows)
+    assert np.ptp(want[f.CTR]) > 1e-4
+    _agree({name: x.numpy() for name, x in serve(**once).items()}, want)
+    one_title = named | {f.TITLE: named[f.TITLE][:1]}
+    assert serve(**one_title)[f.CTR].shape == (6,)
+    wrong = named | {f.QUERY: named[f.QUERY][:2], f.TITLE: named[f.TITLE][:3]}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="columns differ in length"):
+        serve(**wrong)
+
+
+def test_every_column_but_two_may_be_left_out_and_is_unknown_then(
+    path: Path, model: Reloaded
+) -> None:
+    proto = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    for name in ("serving_default", "explain"):
+        definition = proto.meta_graphs[0].signature_def[name]
+        assert set(definition.inputs) - set(definition.defaults) == {f.QUERY, f.TITLE}
+    defaults = {k: tf.constant(tf.make_ndarray(v)) for k, v in definition.defaults.items()}
+    rows = [impression(i, QUERIES[0], t) for i, t in enumerate(TITLES)]
+    texts = {name: [row[name] for row in rows] for name in (f.QUERY, f.TITLE)}
+    answers = model.model.signatures["serving_default"](
+        **defaults, **{k: tf.constant(v) for k, v in texts.items()}
+    )
+    bare = [{name: row[name] for name in texts} for row in rows]
+    _agree({name: x.numpy() for name, x in answers.items()}, model.examples(bare))
+
+
+class Counting:
+    """The encoder, and the texts that went through it."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self.encoder = encoder
+        self.dim = encoder.dim
+        self.batches: list[list[bytes]] = []
+
+    def __call__(self, texts: tf.Tensor) -> tf.Tensor:
+        noted = tf.numpy_function(self._note, [texts], tf.int64)
+        with tf.control_dependencies([noted]):
+            return self.encoder(texts)
+
+    def _note(self, texts: np.ndarray) -> np.int64:
+        self.batches.append(texts.tolist())
+        return np.int64(0)
+
+
+def test_a_new_text_goes_through_bert_once_in_a_request(
+    table: TextTable, encoder: TextEncoder, core: keras.Model, sizes: InputSizes
+) -> None:
+    graph, counting = shop_graph(), Counting(encoder)
+    served = ServedModel(
+        core, counting, table, graph.transform_features_layer(), graph.raw_feature_spec(), sizes,
+        Rates(CLICKS, 2),
+    )  # fmt: skip
+    served.predict(Reloaded._named(ROWS))
+    assert counting.batches == []
+    # New as a query in four rows, as a title in three, one of which is both.
+    rows = [impression(i, UNSEEN, t) for i, t in enumerate((UNSEEN, TITLES[0], UNSEEN, "x"))]
+    rows += [impression(5, QUERIES[0], UNSEEN), impression(6, "y", TITLES[1])]
+    served.predict(Reloaded._named(rows))
+    [texts] = counting.batches
+    assert sorted(texts) == sorted([UNSEEN.encode(), b"x", b"y"])
+
+
+def test_warm_up_requests_cover_the_sizes_in_use_and_new_texts(path: Path, model: Reloaded) -> None:
+    file = path / WARM_UP_FILE
+    known = {text.encode() for text in (*QUERIES, *TITLES)}
+    sizes, new, signatures = set(), set(), set()
+    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        request = PredictionLog.FromString(record).predict_log.request
+        name = request.model_spec.signature_name or "serving_default"
+        inputs = {k: tf.constant(tf.make_ndarray(v)) for k, v in request.inputs.items()}
+        answers = model.model.signatures[name](**inputs)
+        [rows] = {len(x) for x in answers.values()}
+        signatures.add(name)
+        if name == "serving_default":
+            texts = set(inputs[f.QUERY].numpy()) | set(inputs[f.TITLE].numpy())
+            sizes.add((rows, bool(texts - known)))
+            new |= texts - known
+    assert signatures == {"serving_default", "examples"}
+    padded = read_batching(ROOT / "serving/batching.config").allowed_batch_sizes
+    assert {1, 100, *padded} <= {rows for rows, _ in sizes}
+    assert {rows for rows, unseen in sizes if unseen} == {
+        rows for rows, unseen in sizes if not unseen
+    }
+    assert new
+
+
+def test_a_model_knows_when_it_was_exported(path: Path) -> None:
+    assert abs(exported_at(path) - time.time()) < 3_600
+    assert json.loads((path / EXPORTED_FILE).read_text()) == {"exported": exported_at(path)}
 
 
 def test_a_batch_of_nothing_is_answered_with_nothing(model: Reloaded) -> None:

@@ -9,7 +9,7 @@ from tfx.components.evaluator import constants
 from tfx.types import standard_artifacts
 from tfx.types.artifact import Artifact
 
-from components.artifacts import TextEmbeddings
+from components.artifacts import GATE_FORMAT, TextEmbeddings
 from heft.errors import ConfigError
 from pipeline import digest
 from pipeline.config import load
@@ -19,7 +19,7 @@ from pipeline.pipeline import (
     create_pipeline,
     create_weighing_pipeline,
 )
-from pipeline.resolvers import BlessedBefore, LatestBefore
+from pipeline.resolvers import BlessedBefore, LatestBefore, PassedBefore
 
 ROOT = Path(__file__).parents[3]
 
@@ -76,13 +76,51 @@ def test_the_baseline_is_the_last_model_blessed_before_the_candidate(
 @pytest.mark.parametrize(
     ("earlier", "expected"), [([], []), ([8], []), ([2, 6, 4, 8, 9], [6]), ([2, 4], [4])]
 )
-def test_statistics_are_compared_with_the_latest_before(
-    earlier: list[int], expected: list[int]
-) -> None:
-    kind = standard_artifacts.ExampleStatistics
+def test_what_is_taken_over_is_the_latest_before(earlier: list[int], expected: list[int]) -> None:
+    kind = TextEmbeddings
     given = {"earlier": [_artifact(kind, n) for n in earlier], "candidate": [_artifact(kind, 8)]}
     found = LatestBefore().resolve_artifacts(None, given)
     assert [x.id for x in found["earlier"]] == expected
+
+
+def _passed(number: int, span: int, version: int = 1) -> Artifact:
+    artifact = _artifact(standard_artifacts.ExampleAnomalies, number)
+    artifact.span = span
+    artifact.set_int_custom_property(GATE_FORMAT, version)
+    return artifact
+
+
+@pytest.mark.parametrize(
+    ("passed", "candidate", "expected"),
+    [
+        ({}, 1, []),  # a first run
+        ({7: 1}, 1, []),  # the same span again, or a finished run repeated
+        ({7: 1}, 2, [7]),
+        ({7: 1}, 4, [7]),  # spans 2 and 3 were rejected, and left nothing
+        ({7: 1, 9: 2, 11: 3, 13: 4}, 5, [9, 11, 13]),  # three are asked for
+        ({7: 1, 9: 2, 11: 3}, 2, [7]),  # an old span, when later ones are there
+        ({7: 1, 9: 1, 8: 2}, 3, [9, 8]),  # a span that passed again, as code has changed
+    ],
+)
+def test_a_span_is_compared_with_those_that_passed_before_it(
+    passed: dict[int, int], candidate: int, expected: list[int]
+) -> None:
+    examples = _artifact(standard_artifacts.Examples, 20)
+    examples.span = candidate
+    given = {"passed": [_passed(*x) for x in passed.items()], "candidate": [examples]}
+    found = PassedBefore(3, None, 1).resolve_artifacts(None, given)
+    assert [x.id for x in found["passed"]] == expected
+    assert found["candidate"] == [examples]
+
+
+def test_history_begins_where_the_config_says_and_with_files_that_can_be_read() -> None:
+    examples = _artifact(standard_artifacts.Examples, 20)
+    examples.span = 9
+    earlier = [_passed(1, 3), _passed(2, 5), _passed(4, 6, version=0), _passed(3, 7)]
+    given = {"passed": earlier, "candidate": [examples]}
+    found = PassedBefore(5, 5, 1).resolve_artifacts(None, given)
+    assert [x.span for x in found["passed"]] == [5, 7]
+    assert PassedBefore(5, 9, 1).resolve_artifacts(None, given)["passed"] == []
 
 
 def _nodes(overrides: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -165,10 +203,12 @@ def test_a_changed_file_runs_again_the_nodes_that_use_it(
         ("slice_bands.head", 0.2, {"SliceTagger"}),
         ("thresholds.minimum_ctr_auc", 0.9, {"Evaluator"}),
         ("serving_check.rows", 7, {"ServingValidator"}),
+        ("gate.labels", {"ratio": [0.5, 2.0]}, {"AnomalyGate"}),
+        ("gate.spans", 9, {"AnomalyGate", "passed_spans"}),
     ],
 )
 def test_a_changed_setting_runs_again_the_nodes_that_read_it(
-    nodes: dict[str, Any], key: str, value: float, rerun: set[str]
+    nodes: dict[str, Any], key: str, value: Any, rerun: set[str]
 ) -> None:
     assert _changed(nodes, _nodes({key: value})) == rerun
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
-__all__ = ["COLUMNS", "TinyModel", "export", "export_lists"]
+__all__ = ["COLUMNS", "REQUIRED", "TinyModel", "export", "export_lists", "export_single"]
 
 COLUMNS = ("query", "title", "category", "brand", "price", "device")
+REQUIRED = ("query", "title")
 _SPEC = {
     name: tf.TensorSpec([None], tf.float32 if name == "price" else tf.string, name=name)
     for name in COLUMNS
@@ -73,20 +74,55 @@ def export_lists(path: Path) -> Path:
     return path
 
 
+def export_single(path: Path) -> Path:
+    """Writes a model of one input, a matrix of two columns, and one output, their sum."""
+    model = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
+    def add(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"sum": tf.reduce_sum(x, axis=1)}
+
+    tf.saved_model.save(model, str(path), signatures={"serving_default": add})
+    return path
+
+
 def export(path: Path, offset: float = 0.0, examples_offset: float | None = None) -> Path:
-    """Writes a TinyModel; with `examples_offset` the two signatures disagree."""
+    """Writes a TinyModel; with `examples_offset` the two signatures disagree.
+
+    Beside them are `classify`, of which the scores are those of no click and of a click, and
+    `regress`, the click rate. As in Heft's own models every column but two has a default.
+    """
     model = TinyModel(offset)
     other = model if examples_offset is None else TinyModel(examples_offset)
     model.other = other
+    defaults = {name: None if name in REQUIRED else tf.zeros([1]) if name == "price"
+                else tf.constant([""]) for name in COLUMNS}  # fmt: skip
 
     @tf.function(input_signature=[_SPEC])
-    def serving_default(columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def serving_default(columns: dict[str, tf.Tensor] = defaults) -> dict[str, tf.Tensor]:
         return model.score(columns)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return other.score(tf.io.parse_example(examples, _FEATURES))
 
-    signatures = {"serving_default": serving_default, "examples": examples}
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def classify(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        ctr = other.score(tf.io.parse_example(inputs, _FEATURES))["ctr"]
+        classes = tf.tile([["no click", "click"]], [tf.shape(ctr)[0], 1])
+        return {"classes": classes, "scores": tf.stack([1 - ctr, ctr], axis=1)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def regress(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"outputs": other.score(tf.io.parse_example(inputs, _FEATURES))["ctr"]}
+
+    signatures = {
+        "serving_default": serving_default, "examples": examples,
+        "classify": classify, "regress": regress,
+    }  # fmt: skip
     tf.saved_model.save(model, str(path), signatures=signatures)
+    names = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(path))
+    for name in ("classify", "regress"):
+        names.replace_method_name(signature_key=name, method_name=f"tensorflow/serving/{name}")
+    names.save()
     return path

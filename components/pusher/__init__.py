@@ -1,0 +1,1 @@
+"""Puts a model that passed where a server looks."""

@@ -1,0 +1,1 @@
+"""Log files as they land: micro-batches, and a new model when it is time."""
