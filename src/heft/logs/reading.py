@@ -15,12 +15,11 @@ from heft.logs.canonical import canonical_columns
 from heft.logs.fields import LIST_KINDS, TEXT_KINDS, Field, Kind
 from heft.logs.files import LogFile, open_bytes
 from heft.logs.guarding import OPEN, Guard
+from heft.logs.json_lines import json_types, parse_json
 from heft.logs.lines import (
     Block,
     Parsed,
-    json_types,
     parse_csv,
-    parse_json,
     pick,
     read_blocks,
 )
@@ -230,7 +229,7 @@ def csv_header(block: Block, file: LogFile, settings: StreamSettings) -> list[st
     refuse_utf16(file, data)
     line = data.decode("utf-8", "replace")
     try:
-        return next(csv.reader(io.StringIO(line, newline=""), delimiter=file.delimiter(settings)))
+        return next(csv.reader(io.StringIO(line), delimiter=file.delimiter(settings)))
     except csv.Error as error:
         why = "lines end in a lone carriage return" if "\r" in line else str(error)
         raise DataError(
