@@ -50,7 +50,7 @@ def anomaly_gate(
     gate = config.gate
     passed = tfx.dsl.Resolver(
         strategy_class=PassedBefore,
-        config={"spans": gate.spans, "since": gate.since, "gate_format": FORMAT},
+        config={"spans": gate.spans, "since": gate.since or 0, "gate_format": FORMAT},
         passed=Channel(
             type=standard_artifacts.ExampleAnomalies, producer_component_id="AnomalyGate"
         ),

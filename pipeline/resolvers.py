@@ -66,8 +66,8 @@ class PassedBefore(ResolverStrategy):
         gate_format: version of the gate's files; others are passed over.
     """
 
-    def __init__(self, spans: int, since: int | None, gate_format: int) -> None:
-        self._spans, self._since, self._format = spans, since or 0, gate_format
+    def __init__(self, spans: int, since: int, gate_format: int) -> None:
+        self._spans, self._since, self._format = spans, since, gate_format
 
     def resolve_artifacts(self, store: mlmd.MetadataStore, input_dict: Artifacts) -> Artifacts:
         """Keys `passed`, artifacts of the gate, and `candidate`, examples of the span."""

@@ -13,7 +13,7 @@ from heft.gate.anomaly import Anomaly, said
 from heft.gate.offences import is_there
 from heft.gate.settings import LeakSettings
 
-__all__ = ["KnownLabel", "column_auc", "leaks", "measure_columns", "suspicion"]
+__all__ = ["KnownLabel", "column_auc", "leaks", "measure_columns"]
 
 _BINS = 32
 _NUMBERS_IN_MEMORY = 20_000_000  # of the sample
@@ -45,17 +45,6 @@ class KnownLabel:
     def to_json(self) -> dict[str, Any]:
         """For `gate.json`."""
         return asdict(self)
-
-
-def suspicion(task: str, auc: float, settings: LeakSettings) -> str | None:
-    """The sentence for a model whose AUC is too good to be true; None for any other."""
-    if auc < settings.suspicious_auc:
-        return None
-    what = LABELS[task][1]
-    return (
-        f"AUC of {what} is {auc:.4f}, and from {settings.suspicious_auc:g} on it is too good to be "
-        "true: look for columns that are written after the label"
-    )
 
 
 def column_auc(values: Array, label: Array) -> float:

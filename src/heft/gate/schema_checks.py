@@ -84,7 +84,7 @@ def _finding(
         rows = column.rows
     elif reason.type == Info.SCHEMA_NEW_COLUMN:
         kind, expected = "unknown column", "no such column"
-        came, test, rows = f"{column.type} in {column.there:,} rows", is_there, column.there
+        came, test, rows = column.type, is_there, column.there
     elif reason.type in _ABSENT:
         kind, expected = "missing values", _presence(feature)
         came = f"absent in {column.absent:,} of {column.rows:,} rows"

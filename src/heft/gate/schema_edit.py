@@ -130,6 +130,8 @@ class Difference:
         for one in self.anomalies:
             mark = {"unknown column": "+", "missing column": "-"}.get(one.kind, "~")
             text = f"{mark} {one.feature}: {one.kind}: expected {one.expected}; {one.came}"
+            if one.rows is not None and one.kind != "missing column":
+                text += f"; {one.rows:,} {'row' if one.rows == 1 else 'rows'}"
             if one.examples:
                 text += f"; such as {', '.join(one.examples)}"
             found[text + f" ({one.split})"] = None

@@ -74,17 +74,19 @@ def _counted(number: int) -> str:
 
 def _advice(span: int, anomalies: Sequence[Anomaly]) -> list[str]:
     """What to do, for the kinds that there are."""
-    lines = ["Mend the log and run again. Where the data is right:"]
-    of_schema = sorted({x.feature for x in anomalies if x.kind in _OF_SCHEMA})
+    kinds = {one.kind for one in anomalies}
+    lines = ["Mend the log and run again."]
+    if "label leak" in kinds:
+        lines.append("A column that knows the label has to leave `transform`: it would be learned.")
+    of_schema = sorted({one.feature for one in anomalies if one.kind in _OF_SCHEMA})
+    accepted = []
     if of_schema:
         names = " ".join(of_schema)
-        lines.append(f"- heft schema accept CONFIG {names}, and review the change in git")
-    if any(x.kind == "drift" or (x.split == ALL and "before" in x.expected) for x in anomalies):
-        lines.append(f"- --set gate.since={span} lets history begin anew with this span")
-    if any(x.kind == "skew" for x in anomalies):
-        lines.append("- serve the columns as they are logged, or raise the skew_comparator")
-    if any(x.kind == "label leak" for x in anomalies):
-        lines.append("- take the column out of `transform`: the model would learn the label")
-    if len(lines) == 1:
-        lines.append("- set other bounds under `gate` in the config")
-    return lines
+        accepted.append(f"- heft schema accept CONFIG {names}, and review the change in git")
+    if any(one.kind == "drift" or "before" in one.expected for one in anomalies):
+        accepted.append(f"- --set gate.since={span} lets history begin anew with this span")
+    if "skew" in kinds:
+        accepted.append("- serve columns as they are logged, or give them a skew_comparator")
+    if any(one.split == ALL and "before" not in one.expected for one in anomalies):
+        accepted.append("- set other bounds under gate.labels in the config")
+    return [*lines, *(["Where the data is right:", *accepted] if accepted else [])]

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from heft import features as f
 from heft.examples import Feature, write_columns
 from heft.gate.anomaly import HIDDEN
-from heft.gate.leaks import column_auc, leaks, measure_columns, suspicion
+from heft.gate.leaks import column_auc, leaks, measure_columns
 from heft.gate.settings import LeakSettings
 
 from .spans import Columns, impressions, texts
@@ -122,9 +122,3 @@ def test_more_rows_than_are_asked_for_are_thinned_out_evenly(tmp_path: Path) -> 
     [one, _] = measure_columns(shards, 3_000, [Feature(f.PRICE, float)], few)
     assert one.rows == 600
     assert measure_columns([], 0, [Feature(f.PRICE, float)], few) == []
-
-
-def test_a_model_that_is_too_good_is_said_to_be() -> None:
-    assert suspicion(f.CTR, 0.9799, SETTINGS) is None
-    said = suspicion(f.CVR, 0.991, SETTINGS)
-    assert said is not None and "conversions is 0.9910" in said

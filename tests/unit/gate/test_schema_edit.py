@@ -112,10 +112,10 @@ def test_differences_are_plain_lines(tmp_path: Path, odd: Columns) -> None:
     lines = [line for one in found for line in one.lines]
     assert lines[0] == "- brand: missing column: expected the column; no row has it (train)"
     assert lines[1] == (
-        "+ margin: unknown column: expected no such column; FLOAT in 400 rows; such as 0.5 (train)"
+        "+ margin: unknown column: expected no such column; FLOAT; 400 rows; such as 0.5 (train)"
     )
     assert lines[3].startswith("~ price: out of range: expected at least 0; -4 to ")
-    assert lines[3].endswith("; such as -4 (train)")
+    assert lines[3].endswith("; 1 row; such as -4 (train)")
 
 
 def test_what_is_accepted_is_widened_and_the_rest_stays(tmp_path: Path, odd: Columns) -> None:

@@ -52,10 +52,10 @@ def test_the_console_has_no_line_wider_than_itself_and_no_markup(width: int) -> 
 
 def test_the_advice_is_of_what_was_found() -> None:
     leak = AnomaliesFound(1, [Anomaly("train", "dwell", "label leak", "a", "b")], "/a.txt")
-    assert "the model would learn the label" in str(leak)
+    assert "has to leave `transform`" in str(leak)
     assert "schema accept" not in str(leak) and "gate.since" not in str(leak)
     odd = AnomaliesFound(1, [Anomaly("all", "CTR", "rate", "0.1 to 0.2 at any time", "b")], "/a")
-    assert "set other bounds under `gate`" in str(odd) and "1 anomaly in" in str(odd)
+    assert "set other bounds under gate.labels" in str(odd) and "1 anomaly in" in str(odd)
 
 
 def test_it_travels_between_processes() -> None:

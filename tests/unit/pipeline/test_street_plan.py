@@ -108,7 +108,7 @@ def test_a_span_is_compared_with_those_that_passed_before_it(
     examples = _artifact(standard_artifacts.Examples, 20)
     examples.span = candidate
     given = {"passed": [_passed(*x) for x in passed.items()], "candidate": [examples]}
-    found = PassedBefore(3, None, 1).resolve_artifacts(None, given)
+    found = PassedBefore(3, 0, 1).resolve_artifacts(None, given)
     assert [x.id for x in found["passed"]] == expected
     assert found["candidate"] == [examples]
 
