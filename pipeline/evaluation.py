@@ -8,8 +8,8 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from heft import features as f
 from heft.evaluation import EvaluationSettings
-from pipeline.config import Thresholds
 from pipeline.digest import source_digest
+from pipeline.thresholds import Thresholds
 
 __all__ = ["eval_config"]
 

@@ -213,7 +213,8 @@ def test_a_look_at_a_log_writes_nothing_and_says_what_a_run_would_do(
     assert sorted(tmp_path.rglob("*")) == before
     for said in ("impressions", "csv, jsonl", "1 (3.2%)", "timestamp: not a number",
                  "z.csv, line 2", "the first click within 3,600 s", "about ",
-                 "by time: natural 20%", "leave as keyed hashes"):  # fmt: skip
+                 "by time: natural 20%", "leave as keyed hashes",
+                 "0 are duplicates and 0 conflicting"):  # fmt: skip
         assert said in ended.out, said
     assert '"u1"' not in ended.out and " u1 " not in ended.out
     heft("ingest", log, "--check", "--span", "9").is_refusal("span=9 is not there")

@@ -17,6 +17,7 @@ __all__ = ["Plan", "ReadFacts", "make_plan"]
 # So many last times of a file are kept, to tell a few wrong ones from the end of the log, and
 # events are wrong ones only if they are no larger a share of all.
 _LATE, _STRAY = 64, 0.01
+_DAY = 86_400.0
 _NONE = np.empty(0, np.int64)
 
 
@@ -86,8 +87,8 @@ def _end_of_data(facts: Sequence[ReadFacts], settings: LogsSettings) -> tuple[in
     """Until when the log was seen, ms, and how many events are later than that.
 
     It is the last event, unless the settings name another time, or a few events lie more than a
-    conversion window past all others: of a clock that was wrong, which would have every click
-    seen for the whole window. -1 without events.
+    conversion window, and a day, past all others: of a clock that was wrong, which would have
+    every click seen for the whole window. -1 without events.
     """
     if settings.end_ms is not None:
         return settings.end_ms, sum(fact.past for fact in facts)
@@ -96,7 +97,8 @@ def _end_of_data(facts: Sequence[ReadFacts], settings: LogsSettings) -> tuple[in
         return -1, 0
     after = np.arange(len(late) - 1, 0, -1)  # events behind each gap
     few = after <= _STRAY * sum(fact.events for fact in facts)
-    strays = np.flatnonzero(few & (np.diff(late) > settings.conversion_window * 1_000))
+    apart = max(settings.conversion_window, _DAY) * 1_000
+    strays = np.flatnonzero(few & (np.diff(late) > apart))
     return (int(late[strays[0]]), int(after[strays[0]])) if len(strays) else (int(late[-1]), 0)
 
 

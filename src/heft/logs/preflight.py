@@ -11,7 +11,9 @@ from heft.logs.column_checks import check_samples, check_types
 from heft.logs.fields import CATALOGUE, IMPRESSIONS, LIST_KINDS, STREAMS, Field
 from heft.logs.files import LogFile, open_bytes, resolve_spans, stream_files
 from heft.logs.guarding import person_columns
-from heft.logs.lines import Block, Parsed, json_columns, parse_csv, parse_json, pick
+from heft.logs.json_lines import json_columns, parse_json
+from heft.logs.lines import Block, Parsed, parse_csv, pick
+from heft.logs.parquet_files import parquet_columns, parquet_file, parquet_names
 from heft.logs.privacy import need_key
 from heft.logs.reading import (
     BOM,
@@ -20,9 +22,6 @@ from heft.logs.reading import (
     list_types,
     missing_columns,
     own_names,
-    parquet_columns,
-    parquet_file,
-    parquet_names,
     refuse_utf16,
     text_blocks,
     without_first,

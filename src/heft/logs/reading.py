@@ -8,28 +8,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from heft.errors import DataError
 from heft.logs.canonical import canonical_columns
 from heft.logs.fields import LIST_KINDS, TEXT_KINDS, Field, Kind
 from heft.logs.files import LogFile, open_bytes
 from heft.logs.guarding import OPEN, Guard
+from heft.logs.json_lines import json_types, parse_json
 from heft.logs.lines import (
     Block,
     Parsed,
-    json_types,
     parse_csv,
-    parse_json,
     pick,
     read_blocks,
 )
+from heft.logs.parquet_files import parquet_columns, parquet_file, parquet_names
 from heft.logs.settings import StreamSettings
 
 __all__ = [
     "BOM", "Batch", "Rejected", "csv_header", "damaged", "list_types", "missing_columns",
-    "own_names", "parquet_columns", "parquet_file", "parquet_names", "read_batches", "refuse_utf16",
-    "text_blocks", "without_first",
+    "own_names", "read_batches", "refuse_utf16", "text_blocks", "without_first",
 ]  # fmt: skip
 
 PARQUET_ROWS = 65_536
@@ -116,37 +114,6 @@ def read_batches(
         raise damaged(file, error) from error
 
 
-def parquet_file(file: LogFile) -> pq.ParquetFile:
-    """Opens a Parquet file; one compressed as a whole is decompressed in memory."""
-    if file.compression():
-        with open_bytes(file) as handle:
-            return pq.ParquetFile(pa.BufferReader(handle.read()))
-    return pq.ParquetFile(open_bytes(file))
-
-
-def parquet_columns(schema: pa.Schema) -> dict[str, pa.DataType]:
-    """Every column a config may name, nested ones dotted, with its type."""
-    found: dict[str, pa.DataType] = {}
-    for field in schema:
-        found[field.name] = field.type
-        if pa.types.is_struct(field.type):
-            inner = parquet_columns(pa.schema(list(field.type)))
-            found |= {f"{field.name}.{name}": kind for name, kind in inner.items()}
-    return found
-
-
-def parquet_names(schema: pa.Schema) -> list[str]:
-    """The names of `parquet_columns`, as often as they are there."""
-    own = [field.name for field in schema]
-    nested = [
-        f"{field.name}.{name}"
-        for field in schema if pa.types.is_struct(field.type)
-        for name in parquet_names(pa.schema(list(field.type)))
-    ]  # fmt: skip
-    # A column whose own name has the dot goes before a nested one.
-    return own + [name for name in nested if name not in own]
-
-
 def _read_parquet(
     file: LogFile, settings: StreamSettings, fields: Sequence[Field], guard: Guard
 ) -> Iterator[Batch]:
@@ -230,7 +197,7 @@ def csv_header(block: Block, file: LogFile, settings: StreamSettings) -> list[st
     refuse_utf16(file, data)
     line = data.decode("utf-8", "replace")
     try:
-        return next(csv.reader(io.StringIO(line, newline=""), delimiter=file.delimiter(settings)))
+        return next(csv.reader(io.StringIO(line), delimiter=file.delimiter(settings)))
     except csv.Error as error:
         why = "lines end in a lone carriage return" if "\r" in line else str(error)
         raise DataError(

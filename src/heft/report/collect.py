@@ -20,7 +20,7 @@ from heft.selection.shap_summary import ShapSummary
 from heft.selection.weight_slices import WeightSlices
 from heft.text.table import TextTable
 
-__all__ = ["FACTS_FILE", "PAGE_FILE", "Sources", "collect", "write_report"]
+__all__ = ["FACTS_FILE", "PAGE_FILE", "Sources", "collect", "gate_facts", "write_report"]
 
 FACTS_FILE = "facts.json"
 PAGE_FILE = "index.html"
@@ -73,7 +73,7 @@ def collect(sources: Sources) -> dict[str, Any]:
     comparison = _json(sources.verdict, VERDICT_FILE)
     return {
         **_ingested(_json(sources.quarantine, INGEST_FILE)),
-        "gate": _gate(sources.anomalies),
+        "gate": gate_facts(sources.anomalies),
         "distinct_texts": {"queries": len(table.queries), "titles": len(table.titles)},
         "importance": _importance(_json(sources.importance, SUMMARY_FILE), table, sources.model)
         | _weight_slices(sources.ranking),
@@ -111,7 +111,7 @@ def _ingested(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _gate(uri: str | None) -> dict[str, Any] | None:
+def gate_facts(uri: str | None) -> dict[str, Any] | None:
     """What AnomalyGate compared; None where it left no facts."""
     there = uri is not None and (Path(uri) / GATE_FILE).is_file()
     return _json(uri, GATE_FILE) if uri is not None and there else None

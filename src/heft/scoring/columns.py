@@ -3,13 +3,12 @@
 import pyarrow as pa
 
 from heft.logs.files import LogFile
-from heft.logs.lines import json_columns
+from heft.logs.json_lines import json_columns
+from heft.logs.parquet_files import parquet_columns, parquet_file
 from heft.logs.reading import (
     csv_header,
     damaged,
     own_names,
-    parquet_columns,
-    parquet_file,
     text_blocks,
 )
 from heft.scoring.settings import ScoreSettings
