@@ -1,25 +1,23 @@
 """What gates the push, by config: the stand-in, or TFX's InfraValidator in containers."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 import tensorflow as tf
 from google.protobuf import json_format
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import predict_pb2
 from tfx.components.infra_validator import request_builder
 from tfx.components.infra_validator.serving_bins import parse_serving_binaries
 from tfx.proto import infra_validator_pb2 as infra
 from tfx.types import artifact_utils, standard_artifacts
 
 from heft.errors import ConfigError
-from heft.serving_process import ServerProcess
 from pipeline.config import load
 from pipeline.pipeline import create_pipeline
 from pipeline.places import Places
 from pipeline.shipping import request_spec
+from serving.local.servable import Servable
 from tests.unit.serving.models import COLUMNS, export
 
 ROOT = Path(__file__).parents[3]
@@ -70,8 +68,8 @@ def test_with_containers_infra_validator_stands_in_its_place(platform: str) -> N
     assert binary.image == "mirror/serving:2.20.1"
 
 
-def test_what_infra_validator_asks_is_answered_by_a_server(tmp_path: Path) -> None:
-    """Its requests are made by TFX from rows of natural data, and sent to the stand-in here."""
+def test_what_infra_validator_asks_is_answered(tmp_path: Path) -> None:
+    """Its requests are made by TFX from rows of natural data; the stand-in's engine answers."""
     model, examples = standard_artifacts.Model(), standard_artifacts.Examples()
     model.uri, examples.uri = str(tmp_path / "model"), str(tmp_path / "examples")
     export(tmp_path / "model" / "Format-Serving")
@@ -87,15 +85,11 @@ def test_what_infra_validator_asks_is_answered_by_a_server(tmp_path: Path) -> No
     requests = request_builder.build_requests("heft", model, examples, request_spec(4))
     assert len(requests) == 4
     assert all(isinstance(request, predict_pb2.PredictRequest) for request in requests)
-    command = [sys.executable, "-m", "serving.local_server"]
-    folder = str(tmp_path / "model" / "Format-Serving")
-    with (
-        ServerProcess(command, folder, str(ROOT), 60) as server,
-        grpc.insecure_channel(server.grpc_target.removeprefix("grpc://")) as channel,
-    ):
-        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
-        for request in requests:
-            assert set(predict(request, timeout=20).outputs) == {"ctr", "cvr", "ctcvr"}
+    servable = Servable(tmp_path / "model" / "Format-Serving", 1)
+    for request in requests:
+        assert request.model_spec.signature_name == "examples"
+        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+        assert set(servable.run("examples", inputs)) == {"ctr", "cvr", "ctcvr"}
 
 
 @pytest.mark.parametrize(
