@@ -52,7 +52,7 @@ def test_two_micro_batches_make_two_versions_the_second_from_the_first(tmp_path:
     heft("simulate", "builtin", "--out", made, "--sessions", 2_400, "--seed", 5)
     shutil.copytree(made / "catalogue", logs / "catalogue")
     config = tmp_path / "streamed.yaml"
-    config.write_text(CONFIG.format(logs=logs, inbox=inbox))
+    config.write_text(CONFIG.replace("{logs}", str(logs)).replace("{inbox}", str(inbox)))
     shown = pq.read_table(made / "impressions").sort_by("timestamp")
     requests = list(dict.fromkeys(shown["request_id"].to_pylist()))
     half = len(requests) // 2
