@@ -50,15 +50,21 @@ def hostile_bodies(draw: st.DrawFn, columns: Sequence[str] = COLUMNS) -> tuple[s
         ),
         max_leaves=12,
     )
-    rows = st.fixed_dictionaries({n: _number if n == "price" else _text for n in columns})
-    path = draw(st.sampled_from(_PATHS) | st.just("/v1/models/heft:predict"))
-    signature = draw(st.sampled_from(["", "examples", "classify", "regress", "explain", 3]))
+    good = {n: st.floats(width=32) if n == "price" else st.text(max_size=30) for n in columns}
+    wrong = {n: _number if n == "price" else _text for n in columns}
+    right = draw(st.booleans())
+    rows = st.fixed_dictionaries(good if right else wrong)
+    path = draw(st.just("/v1/models/heft:predict") | st.sampled_from(_PATHS))
+    signature = draw(st.just("") | st.sampled_from(["examples", "classify", "regress", "none", 3]))
     document: dict[str, Any] = {} if signature == "" else {"signature_name": signature}
     match draw(st.integers(0, 5)):
         case 0:
-            document["instances"] = draw(st.lists(rows, max_size=4))
+            document["instances"] = draw(st.lists(rows, min_size=int(right), max_size=4))
         case 1:
-            lists = {n: st.lists(_number if n == "price" else _text, max_size=4) for n in columns}
+            size = draw(st.integers(1, 4))
+            sizes = {"min_size": size, "max_size": size} if right else {"max_size": 4}
+            kinds = good if right else wrong
+            lists = {n: st.lists(kind, **sizes) for n, kind in kinds.items()}
             document["inputs"] = draw(st.fixed_dictionaries(lists))
         case 2:
             document[draw(st.sampled_from([*_KEYS, *columns]))] = draw(values)

@@ -20,7 +20,7 @@ from heft import features as f
 from heft.errors import HeftError, ServingError
 from heft.examples import shard_paths
 from heft.serving_process import ServerProcess
-from heft.serving_requests import hostile_requests
+from heft.serving_requests import hostile_requests, optional_columns
 from heft.settings import Settings
 
 __all__ = [
@@ -171,6 +171,7 @@ class _Run:
         self.rows = rows
         self.expected = expected
         self.columns: Columns = {}
+        self.optional: frozenset[str] = frozenset()
         self.checks: list[Check] = []
         self.latency: dict[str, dict[str, float]] = {}
         self.start_seconds: float | None = None
@@ -197,6 +198,7 @@ class _Run:
             signatures = {name: model.signatures[name] for name in (_DEFAULT, _EXAMPLES)}
             inputs = signatures[_DEFAULT].structured_input_signature[1]
             self.columns = _columns(self.rows, inputs)
+            self.optional = optional_columns(model_dir)
             if self.expected is None:
                 outputs = signatures[_EXAMPLES](tf.constant(self.rows))
                 self.expected = {name: outputs[name].numpy() for name in _OUTPUTS}
@@ -218,9 +220,8 @@ class _Run:
                 self._time(protocol, client)
             finally:
                 client.close()
-        for attempt in hostile_requests(
-            server, self.columns, self.settings.request_timeout_seconds
-        ):
+        timeout = self.settings.request_timeout_seconds
+        for attempt in hostile_requests(server, self.columns, timeout, self.optional):
             self.note(attempt.name, attempt.passed, attempt.detail)
         code = server.exit_code()
         self.note("alive afterwards", code is None, f"exit code {code}" if code else "running")

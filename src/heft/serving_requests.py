@@ -1,7 +1,7 @@
 """Requests nobody should send, and what a good server answers."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +9,13 @@ import grpc
 import numpy as np
 import tensorflow as tf
 import urllib3
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_service_pb2_grpc
 
 from heft import features as f
 from heft.serving_process import ServerProcess
 
-__all__ = ["Attempt", "hostile_requests"]
+__all__ = ["Attempt", "hostile_requests", "optional_columns"]
 
 Columns = dict[str, np.ndarray]
 
@@ -39,17 +40,28 @@ class Attempt:
     detail: str
 
 
-def hostile_requests(server: ServerProcess, columns: Columns, timeout: float) -> Iterator[Attempt]:
+def hostile_requests(
+    server: ServerProcess, columns: Columns, timeout: float, optional: Collection[str] = ()
+) -> Iterator[Attempt]:
     """Sends each request and yields how it went; never raises for what the server does.
 
     Args:
         server: a ready one.
         columns: the raw columns of at least one good row.
         timeout: seconds for one request.
+        optional: columns that the model has a default for.
     """
     row = {name: values[0] for name, values in columns.items()}
     yield from _over_rest(server.rest_target, row, timeout)
-    yield from _over_grpc(server.grpc_target.removeprefix("grpc://"), row, timeout)
+    target = server.grpc_target.removeprefix("grpc://")
+    yield from _over_grpc(target, row, timeout, optional)
+
+
+def optional_columns(model_dir: str) -> frozenset[str]:
+    """Columns of `serving_default` that have a default."""
+    with tf.io.gfile.GFile(f"{model_dir.rstrip('/')}/saved_model.pb", "rb") as file:
+        graph = saved_model_pb2.SavedModel.FromString(file.read())
+    return frozenset(graph.meta_graphs[0].signature_def["serving_default"].defaults)
 
 
 def _over_rest(target: str, row: dict[str, Any], timeout: float) -> Iterator[Attempt]:
@@ -113,7 +125,9 @@ def _try_rest(name: str, pool: urllib3.PoolManager, url: str, body: bytes, wante
     return Attempt(name, sound, "200" if sound else f"not probabilities: {answer!s:.300}")
 
 
-def _over_grpc(target: str, row: dict[str, Any], timeout: float) -> Iterator[Attempt]:
+def _over_grpc(
+    target: str, row: dict[str, Any], timeout: float, optional: Collection[str]
+) -> Iterator[Attempt]:
     good = {name: tf.make_tensor_proto(np.asarray([value])) for name, value in row.items()}
     empty = {
         name: tf.make_tensor_proto([], dtype=tf.dtypes.as_dtype(proto.dtype))
@@ -131,6 +145,12 @@ def _over_grpc(target: str, row: dict[str, Any], timeout: float) -> Iterator[Att
         ("unknown signature", "none", good,
          (grpc.StatusCode.FAILED_PRECONDITION, *invalid)),
     ]  # fmt: skip
+    if optional:
+        brief = {name: proto for name, proto in good.items() if name not in optional}
+        tries.append(("optional columns left out", "", brief, (grpc.StatusCode.OK,)))
+        twice = {name: tf.make_tensor_proto(np.asarray([row[name]] * 2)) for name in brief}
+        once = twice | {needed: good[needed]}
+        tries.append(("one query for all rows", "", once, (grpc.StatusCode.OK,)))
     with grpc.insecure_channel(target) as channel:
         predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
         for name, signature, inputs, wanted in tries:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from heft.serving_check import first_examples
@@ -188,6 +189,25 @@ def test_a_server_and_tfma_answer_for_1000_logged_rows_what_the_trainer_predicts
 
 def _joined(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def test_files_of_candidates_are_ranked_by_the_pushed_model(street: Street, tmp_path: Path):
+    pattern = street.folder / "logs" / "impressions" / "*" / "*.parquet"
+    printed = heft(
+        "score", street.config, "--runs", street.runs, "--input", pattern, "--by", "value",
+        "--output", tmp_path / "scores", "--top", 3,
+    )  # fmt: skip
+    made = json.loads((street.folder / "logs" / "simulation.json").read_text())["counts"]
+    summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
+    assert summary["read"] == summary["scored"] == made["impressions"]
+    assert (summary["group"], summary["unknown_items"]) == ("request_id", 0)
+    assert f"{made['impressions']:,}" in printed
+    found = pd.concat(map(pd.read_parquet, (tmp_path / "scores").glob("*.parquet")))
+    assert len(found) == summary["written"]
+    assert found.groupby("request_id").size().max() == 3
+    ordered = found.sort_values(["request_id", "rank"])
+    assert (ordered.groupby("request_id")["score"].diff().dropna() <= 0).all()
+    assert (found["title"] != "").all()
 
 
 def test_words_are_explained_by_the_model_that_was_pushed(street: Street):

@@ -1,5 +1,6 @@
 """What a user sees of the command: one message, the right exit code, nothing half-written."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -257,6 +258,59 @@ def test_a_run_that_pushed_nothing_cannot_be_asked(heft: Heft, tmp_path: Path) -
     (folder / "summary.json").write_text("{}")
     heft("predict", "shut", "--query", "q", "--title", "t").is_refusal("pushed no model")
     heft("report", "shut").is_refusal("report.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ((), "stream.inbox is not set"),
+        (("--inbox", "landing", "--set", "logs.impressions.path=i/*"), "write {SPAN}"),
+        (("--inbox", "s3://landing"), "folders of a disk"),
+        (("--inbox", "landing", "--set", "simulate={source: builtin}"), "leave out `simulate`"),
+        (("--set", "stream={every_seconds: null}"), "no model would ever be trained"),
+        (("--inbox", "in", "--set", "model.selection={top: 3}"), "selection with warm_start"),
+    ],
+)
+def test_a_stream_that_cannot_be(
+    heft: Heft, log: Path, tmp_path: Path, changes: tuple[str, ...], said: str
+) -> None:
+    heft("stream", log, "--once", *changes).is_refusal(said)
+    _nothing_written(tmp_path)
+
+
+def test_only_one_process_streams_into_a_run(heft: Heft, log: Path, tmp_path: Path) -> None:
+    lock = tmp_path / "runs" / "shop" / "stream.lock"
+    lock.parent.mkdir(parents=True)
+    # Nothing lands: what this looks at is the lock alone.
+    empty = ("--inbox", "in", "--once", "--set", f"logs.root={tmp_path / 'none'}")
+    (tmp_path / "none").mkdir()
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        heft("stream", log, *empty).is_refusal("another process streams into")
+    ended = heft("stream", log, *empty)
+    assert (ended.code, ended.error) == (0, "")
+    assert "watching in" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ((), "pushed no model"),
+        (("--by", "value", "--model", "x"), "--by value: ['value'] is not in in.csv"),
+        (("--by", "ctcvr ;"), "the config's rankings are ['margin']"),
+        (("--column", "qery=q", "--model", "x"), "--column names ['qery']"),
+        (("--model", "x", "--input", "gone-*.csv"), "no file matches"),
+    ],
+)
+def test_files_that_cannot_be_scored(
+    heft: Heft, tmp_path: Path, changes: tuple[str, ...], said: str
+) -> None:
+    put_shop(tmp_path / "logs", shop())
+    config = _config(tmp_path, serving={"rankings": {"margin": "ctcvr * price"}})
+    (tmp_path / "in.csv").write_text("query,title\ntv,lamp\n")
+    arguments = ("--input", "in.csv", "--output", "out", *changes)
+    heft("score", config, *arguments).is_refusal(said)
+    assert not (tmp_path / "out").exists()
 
 
 def test_brackets_in_a_message_are_shown_as_they_are(heft: Heft, tmp_path: Path) -> None:
