@@ -27,7 +27,7 @@ _SECONDS = 5.0
 
 
 def fault(arguments: Sequence[str], folder: Path, pool_port: int = _POOL_PORT) -> str | None:
-    """What is wrong with a container that runs `arguments` and works in `folder`; None if nothing."""
+    """What is wrong with a container that runs `arguments` and works in `folder`, if anything."""
     if "serving.local_server" in arguments:
         return _server_fault(arguments)
     if any(argument.lstrip("-").split("=")[0] == "worker_pool" for argument in arguments):

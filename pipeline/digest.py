@@ -14,6 +14,8 @@ from pathlib import Path
 __all__ = ["source_digest", "source_files"]
 
 _ROOT = Path(__file__).resolve().parent.parent
+# Installed, as in the image, the packages lie side by side.
+_LIBRARY = _ROOT / "src" if (_ROOT / "src" / "heft").is_dir() else _ROOT
 _PACKAGES = ("heft", "components", "serving")
 
 
@@ -79,7 +81,7 @@ def _with_parents(name: str) -> Iterator[str]:
 
 
 def _find(name: str) -> Path | None:
-    base = _ROOT / "src" if name.split(".", maxsplit=1)[0] == "heft" else _ROOT
+    base = _LIBRARY if name.split(".", maxsplit=1)[0] == "heft" else _ROOT
     place = base.joinpath(*name.split("."))
     for candidate in (place.with_suffix(".py"), place / "__init__.py"):
         if candidate.is_file():

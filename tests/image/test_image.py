@@ -1,0 +1,120 @@
+"""What is in the image, and who may do what there."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.image.conftest import ROOT, Container
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def _locked() -> dict[str, str]:
+    """Versions of requirements-image.lock that are for Linux and Python 3.11."""
+    found = {}
+    for line in (ROOT / "requirements-image.lock").read_text().splitlines():
+        if "==" in line:
+            requirement = Requirement(line.rstrip(" \\"))
+            if requirement.marker is None or requirement.marker.evaluate():
+                found[canonicalize_name(requirement.name)] = str(requirement.specifier)[2:]
+    return found
+
+
+def test_it_runs_as_a_numbered_user_who_cannot_change_the_program(container: Container) -> None:
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", container.config["User"])
+    assert container.run("id", "-u").strip() == "10001"
+    container.run("test", "-w", "/work")
+    for path in ("/opt/heft", "/opt/heft/bin/heft", "/opt/apache/beam/boot", *container.entrypoint):
+        container.run("sh", "-c", f"place=$(command -v {path} || echo {path}); test ! -w $place")
+
+
+def test_no_compiler_and_nothing_of_the_build_is_left(container: Container) -> None:
+    compilers = "gcc g++ cc c++ clang ld as make cmake rustc go"
+    found = container.run(
+        "sh",
+        "-c",
+        f"for tool in {compilers}; do command -v $tool; done;"
+        " ls -d /build /opt/tools /root/.cache 2>/dev/null; true",
+    )
+    assert found == ""
+
+
+def test_what_is_installed_is_the_lock_and_the_bill_of_materials_says_so(
+    container: Container,
+) -> None:
+    listed = json.loads(container.run("python", "-m", "pip", "list", "--format", "json"))
+    installed = {canonicalize_name(one["name"]): one["version"] for one in listed}
+    assert installed.pop("heft") == "0.1.0"
+    assert installed == _locked()
+
+    bill = json.loads(container.run("cat", "/usr/share/heft/sbom.cdx.json"))
+    named = {canonicalize_name(part["name"]): part["version"] for part in bill["components"]}
+    assert installed.items() <= named.items()
+    hashed = [p for p in bill["components"] if p["externalReferences"][0]["hashes"]]
+    assert len(hashed) == len(bill["components"])
+
+
+def test_it_starts_heft_when_nothing_else_is_named(container: Container) -> None:
+    assert "Usage: heft" in container.start()
+    assert container.start("--version").strip() == "0.1.0"
+    assert "--set" in container.start("run", "--help")
+    assert container.start("python", "-c", "print(6 * 7)").strip() == "42"
+
+
+def test_kubeflow_finds_its_executor_and_every_component(container: Container) -> None:
+    components = sorted(path.parent.name for path in ROOT.glob("components/*/component.py"))
+    assert len(components) >= 14
+    imports = "".join(
+        f"import components.{c}.component, components.{c}.executor\n" for c in components
+    )
+    check = (
+        imports
+        + "import pipeline.pipeline, pipeline.run_local, serving.local_server\n"
+        + "from pipeline.digest import source_files\n"
+        + "names = {path.name for path in source_files('heft.importance.estimate')}\n"
+        + "assert {'estimate.py', 'passes.py'} <= names, names\n"
+    )
+    container.start("python", "-c", check)
+    executor = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
+    helped = subprocess.run(
+        container.command(*container.entrypoint, "python", "-m", executor, "--helpshort"),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "--json_serialized_invocation_args" in helped.stdout + helped.stderr
+
+
+def test_the_build_context_is_the_program_alone(tmp_path: Path, image_folder: Path) -> None:
+    (tmp_path / ".dockerignore").write_bytes((ROOT / ".dockerignore").read_bytes())
+    wanted = ["src/heft/cli.py", "pipeline/configs/demo.yaml", "requirements-image.lock"]
+    kept_out = [
+        "data/impressions.parquet", "runs/demo/metadata.db", ".venv/bin/python", ".git/config",
+        ".env", "src/heft/.env", "src/heft/__pycache__/cli.cpython-311.pyc", ".image/storage/x",
+        "requirements.lock", "tests/unit/test_cli.py", "shared/data/clicks.csv", "key.pem",
+        "src/heft.egg-info/PKG-INFO",
+    ]  # fmt: skip
+    for name in (*wanted, *kept_out):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text("FROM scratch\nCOPY . /context\n")
+    storage = ["buildah", "--root", f"{image_folder}/storage", "--runroot", f"{image_folder}/run",
+               "--storage-driver", "overlay"]  # fmt: skip
+    made = tmp_path.parent / "context"
+    subprocess.run(
+        [*storage, "build", "-q", "--output", f"type=local,dest={made}", str(tmp_path)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    sent = {str(path.relative_to(made / "context")) for path in _files(made / "context")}
+    assert sent == {*wanted, "Dockerfile"}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for where, _, names in os.walk(folder):
+        yield from (Path(where) / name for name in names)
