@@ -14,8 +14,8 @@ ARG BEAM_SDK=apache/beam_python3.11_sdk:2.77.0
 
 FROM ${BEAM_SDK} AS beam
 
-# --- what needs a compiler and build backends; nothing of this stage is in the image but /opt/heft
-FROM ${BASE} AS builder
+# --- the packages of the lock; the compiler and the build backends stay here
+FROM ${BASE} AS packages
 # pyfarmhash, which TensorFlow Data Validation needs, has no wheel.
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -27,7 +27,6 @@ COPY requirements-tools.lock ./
 RUN python -m venv /opt/tools \
     && /opt/tools/bin/pip install -q --no-cache-dir --no-deps --require-hashes -r requirements-tools.lock
 
-# The dependencies before the code: a changed line of Heft leaves this layer as it is.
 COPY requirements-image.lock ./
 ENV UV_LINK_MODE=copy VIRTUAL_ENV=/opt/heft
 RUN --mount=type=cache,id=heft-uv,target=/root/.cache/uv \
@@ -39,16 +38,18 @@ RUN mkdir -p /usr/share/heft \
     && /opt/tools/bin/cyclonedx-py requirements requirements-image.lock --output-reproducible \
        --output-file /usr/share/heft/sbom.cdx.json
 
+# --- Heft itself, in a layer of its own: a changed line leaves the gigabytes of packages as they are
+FROM packages AS code
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
 COPY components ./components
 COPY pipeline ./pipeline
 COPY serving ./serving
 RUN /opt/tools/bin/hatchling build -t wheel -d dist \
-    && /opt/tools/bin/uv pip install -q --no-deps --no-index --compile-bytecode dist/*.whl
+    && /opt/tools/bin/uv pip install -q --no-deps --no-index --compile-bytecode --target /opt/code dist/*.whl
 
 # --- CUDA and cuDNN as TensorFlow's own extra `and-cuda` asks for them, hashed
-FROM builder AS cuda
+FROM packages AS cuda
 COPY requirements-gpu.lock ./
 RUN --mount=type=cache,id=heft-uv,target=/root/.cache/uv \
     /opt/tools/bin/uv pip install -q --no-deps --require-hashes --target /opt/cuda -r requirements-gpu.lock
@@ -68,8 +69,10 @@ RUN groupadd --gid 10001 heft \
     && install -d -o 10001 -g 10001 /work
 
 COPY --from=beam /opt/apache/beam /opt/apache/beam
-COPY --from=builder /usr/share/heft /usr/share/heft
-COPY --from=builder /opt/heft /opt/heft
+COPY --from=packages /usr/share/heft /usr/share/heft
+COPY --from=packages /opt/heft /opt/heft
+COPY --from=code /opt/code/bin/heft /opt/heft/bin/heft
+COPY --from=code /opt/code /opt/heft/lib/python3.11/site-packages
 COPY docker/entrypoint.sh /usr/local/bin/heft-entrypoint
 COPY docker/health.py /usr/local/bin/heft-health
 

@@ -22,9 +22,14 @@ _PACKAGES = ("heft", "components", "serving")
 def source_digest(*modules: str) -> str:
     """SHA-256 (first 16 hex digits) over `modules` and all they import of this project."""
     digest = hashlib.sha256()
-    for path in source_files(*modules):
+    for path in sorted(source_files(*modules), key=_place):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _place(path: Path) -> Path:
+    """Where a file is among the packages: the same in a checkout and where Heft is installed."""
+    return path.relative_to(_LIBRARY if path.is_relative_to(_LIBRARY) else _ROOT)
 
 
 def source_files(*modules: str) -> list[Path]:
