@@ -14,8 +14,8 @@ ARG BEAM_SDK=apache/beam_python3.11_sdk:2.77.0
 
 FROM ${BEAM_SDK} AS beam
 
-# --- the packages of the lock; the compiler and the build backends stay here
-FROM ${BASE} AS packages
+# --- the compiler and the build backends, which no later stage but those that build has
+FROM ${BASE} AS tools
 # pyfarmhash, which TensorFlow Data Validation needs, has no wheel.
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -25,13 +25,15 @@ WORKDIR /build
 
 COPY requirements-tools.lock ./
 RUN python -m venv /opt/tools \
-    && /opt/tools/bin/pip install -q --no-cache-dir --no-deps --require-hashes -r requirements-tools.lock
-
-COPY requirements-image.lock ./
+    && /opt/tools/bin/pip install -q --no-cache-dir --no-deps --require-hashes -r requirements-tools.lock \
+    && python -m venv --without-pip /opt/heft
 ENV UV_LINK_MODE=copy VIRTUAL_ENV=/opt/heft
+
+# --- the packages of the lock
+FROM tools AS packages
+COPY requirements-image.lock ./
 RUN --mount=type=cache,id=heft-uv,target=/root/.cache/uv \
-    python -m venv --without-pip /opt/heft \
-    && /opt/tools/bin/uv pip sync -q --require-hashes --compile-bytecode \
+    /opt/tools/bin/uv pip sync -q --require-hashes --compile-bytecode \
        --build-constraints requirements-tools.lock requirements-image.lock
 
 RUN mkdir -p /usr/share/heft \
@@ -39,7 +41,7 @@ RUN mkdir -p /usr/share/heft \
        --output-file /usr/share/heft/sbom.cdx.json
 
 # --- Heft itself, in a layer of its own: a changed line leaves the gigabytes of packages as they are
-FROM packages AS code
+FROM tools AS code
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
 COPY components ./components
@@ -49,7 +51,7 @@ RUN /opt/tools/bin/hatchling build -t wheel -d dist \
     && /opt/tools/bin/uv pip install -q --no-deps --no-index --compile-bytecode --target /opt/code dist/*.whl
 
 # --- CUDA and cuDNN as TensorFlow's own extra `and-cuda` asks for them, hashed
-FROM packages AS cuda
+FROM tools AS cuda
 COPY requirements-gpu.lock ./
 RUN --mount=type=cache,id=heft-uv,target=/root/.cache/uv \
     /opt/tools/bin/uv pip install -q --no-deps --require-hashes --target /opt/cuda -r requirements-gpu.lock

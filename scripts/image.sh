@@ -14,7 +14,7 @@ folder="$(mkdir -p "${2:?where images are kept}" && cd "$2" && pwd)"
 
 for tool in buildah mmdebstrap runc go; do
     command -v "$tool" >/dev/null || {
-        echo "building the image needs $tool: apt-get install buildah mmdebstrap runc golang-go" >&2
+        echo "building the image needs $tool (Debian: buildah mmdebstrap runc; Go as Beam's go.mod has it)" >&2
         exit 2
     }
 done
