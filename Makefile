@@ -9,8 +9,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 TOOLS := .tools/.ready
 # What the image and its tools have beside requirements.lock has the versions of it.
-LOCK := .uv/bin/uv pip compile -c requirements.lock --universal --python-version 3.11 \
-  --generate-hashes --no-annotate --no-header -q
+LOCK := .uv/bin/uv pip compile -c requirements.lock --python-version 3.11 --generate-hashes \
+  --no-annotate --no-header -q
+LINUX := --python-platform x86_64-manylinux_2_28
 
 .PHONY: help setup demo test test-all lint format types lock clean image test-image lint-docker sbom audit
 
@@ -52,9 +53,9 @@ lock:  ## Resolve requirements.lock again
 	@test -x .uv/bin/uv || { "$(PYTHON)" -m venv .uv && .uv/bin/pip install -q "uv>=0.9,<1"; }
 	.uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-annotate --no-header -q -o requirements.lock
-	$(LOCK) pyproject.toml requirements-image.in -o requirements-image.lock
-	$(LOCK) pyproject.toml --extra gpu | awk '/^[^ ]/ {kept = /^nvidia-/} kept' > requirements-gpu.lock
-	$(LOCK) requirements-tools.in -o requirements-tools.lock
+	$(LOCK) $(LINUX) pyproject.toml requirements-image.in -o requirements-image.lock
+	$(LOCK) $(LINUX) pyproject.toml --extra gpu | awk '/^[^ ]/ {kept = /^nvidia-/} kept' > requirements-gpu.lock
+	$(LOCK) --universal requirements-tools.in -o requirements-tools.lock
 
 image:  ## Build the image into .image, without a Docker daemon
 	bash scripts/image.sh cpu .image

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from pipeline.digest import source_digest
@@ -24,14 +23,10 @@ _SECONDS = 180
 
 
 def _locked() -> dict[str, str]:
-    """Versions of requirements-image.lock that are for Linux and Python 3.11."""
-    found = {}
-    for line in (ROOT / "requirements-image.lock").read_text().splitlines():
-        if "==" in line:
-            requirement = Requirement(line.rstrip(" \\"))
-            if requirement.marker is None or requirement.marker.evaluate():
-                found[canonicalize_name(requirement.name)] = str(requirement.specifier)[2:]
-    return found
+    """Versions of requirements-image.lock."""
+    lines = (ROOT / "requirements-image.lock").read_text().splitlines()
+    found = [re.match(r"([^\s=]+)==(\S+)", line) for line in lines]
+    return {canonicalize_name(one[1]): one[2] for one in found if one}
 
 
 def test_it_runs_as_a_numbered_user_who_cannot_change_the_program(container: Container) -> None:
@@ -63,7 +58,7 @@ def test_what_is_installed_is_the_lock_and_the_bill_of_materials_says_so(
 
     bill = json.loads(container.run("cat", "/usr/share/heft/sbom.cdx.json"))
     named = {canonicalize_name(part["name"]): part["version"] for part in bill["components"]}
-    assert installed.items() <= named.items()
+    assert named == installed
     hashed = [p for p in bill["components"] if p["externalReferences"][0]["hashes"]]
     assert len(hashed) == len(bill["components"])
 
