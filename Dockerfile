@@ -58,13 +58,6 @@ RUN --mount=type=cache,id=heft-uv,target=/root/.cache/uv \
 
 # --- what both images have
 FROM ${BASE} AS runtime
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="heft" \
-      org.opencontainers.image.description="Weighs training samples: a TFX pipeline for click and conversion models" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="0.1.0" \
-      org.opencontainers.image.revision="${REVISION}"
-
 # A number, so that Kubernetes can see that it is not root.
 RUN groupadd --gid 10001 heft \
     && useradd --uid 10001 --gid 10001 --home-dir /work --no-create-home --shell /usr/sbin/nologin heft \
@@ -90,6 +83,14 @@ WORKDIR /work
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 CMD ["heft-health"]
 ENTRYPOINT ["heft-entrypoint"]
 CMD ["--help"]
+
+# Last, as every commit has another.
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="heft" \
+      org.opencontainers.image.description="Weighs training samples: a TFX pipeline for click and conversion models" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="${REVISION}"
 
 FROM runtime AS gpu
 ENV NVIDIA_VISIBLE_DEVICES=all \
