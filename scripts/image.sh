@@ -5,8 +5,7 @@
 # stand-ins for them are made from what Debian and the Go module proxy have:
 #   BASE      Debian bookworm with its own Python 3.11
 #   BEAM_SDK  Beam's `boot`, compiled from the Go module of the version that the Dockerfile names
-# The image is then localhost/heft:TARGET in the storage under FOLDER; a second build is made on
-# the same stand-ins.
+# The image is then localhost/heft:TARGET in the storage under FOLDER.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target="${1:?which target of the Dockerfile: cpu or gpu}"
@@ -29,34 +28,45 @@ for name in SSL_CERT_FILE PIP_CERT; do
     [ -z "${!name:-}" ] || trusted+=(--env "$name=/etc/ssl/certs/ca-certificates.crt")
 done
 
-make_base() {
+# What stand-ins are made of is kept: the base for a week, so that Debian's fixes come in.
+kept="${XDG_CACHE_HOME:-$HOME/.cache}/heft-image"
+beam=$(sed -n 's/^ARG BEAM_SDK=.*:\([0-9.]*\).*/\1/p' Dockerfile)
+base_tar="$kept/base-$(date +%G-%V).tar"
+boot="$kept/boot-$beam"
+mkdir -p "$kept"
+
+fetch_base() {
+    rm -f "$kept"/base-*.tar
     mmdebstrap --quiet --variant=minbase \
         --include=ca-certificates,python3.11,python3.11-venv,libpython3.11-dev \
         --customize-hook='ln -s /usr/bin/python3.11 "$1/usr/local/bin/python"' \
         --customize-hook='copy-in /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs' \
         bookworm "$folder/base.tar"
-    local container
-    container=$(in_storage from scratch)
-    in_storage add -q "$container" "$folder/base.tar" /
-    in_storage config "${trusted[@]}" "$container"
-    in_storage commit -q --rm "$container" localhost/heft-base
-    rm "$folder/base.tar"
+    mv "$folder/base.tar" "$base_tar"
 }
 
-make_beam() {
-    local version module container
-    version=$(sed -n 's/^ARG BEAM_SDK=.*:\([0-9.]*\).*/\1/p' Dockerfile)
-    module="github.com/apache/beam/sdks/v2@v$version"
+fetch_boot() {
+    local module="github.com/apache/beam/sdks/v2@v$beam"
     go mod download "$module"
     CGO_ENABLED=0 go build -C "$(go env GOMODCACHE)/$module" -o "$folder/boot" ./python/container
-    container=$(in_storage from scratch)
-    in_storage add -q "$container" "$folder/boot" /opt/apache/beam/boot
-    in_storage commit -q --rm "$container" localhost/heft-beam
-    rm "$folder/boot"
+    mv "$folder/boot" "$boot"
 }
 
-there heft-base || make_base
-there heft-beam || make_beam
+# stand_in NAME FILE PLACE OPTIONS: an image of one file, or of what is in it if it is an archive.
+stand_in() {
+    local container
+    container=$(in_storage from scratch)
+    in_storage add -q "$container" "$2" "$3" >/dev/null
+    in_storage config "${@:4}" "$container"
+    in_storage commit -q --rm "$container" "localhost/$1"
+}
+
+if [ ! -f "$boot" ]; then fetch_boot & fi
+[ -f "$base_tar" ] || fetch_base
+wait
+[ -f "$boot" ] || { echo "Beam's boot could not be built" >&2; exit 1; }
+there heft-base || stand_in heft-base "$base_tar" / "${trusted[@]}"
+there heft-beam || stand_in heft-beam "$boot" /opt/apache/beam/boot
 
 # What uv has downloaded before is its cache in the build as well.
 mkdir -p "$folder/tmp/buildah-cache" "${UV_CACHE_DIR:=$HOME/.cache/uv}"
