@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.growth --rows 100000 1000000 3000000 --out growth.json
     .venv/bin/python -m benchmarks.shuffle --rows 100000 --out shuffle.json
     .venv/bin/python -m benchmarks.cost --growth growth.json --shuffle shuffle.json \
-        --impressions 1e9 --speedup TextEmbedder=100 --cpu-hour 0.05 --gpu-hour 3 --gb-month 0.02
+        --impressions 1e9 --speedup TextEmbedder=260 --cpu-hour 0.05 --gpu-hour 3 --gb-month 0.02
 
 For every node, with its seconds s1, s2 at the two largest sizes N1 < N2 that were measured:
 
