@@ -96,6 +96,14 @@ def test_a_request_that_is_too_large_is_refused(server: Server) -> None:
         assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+def test_shapes_and_versions_that_cannot_be_are_refused_in_words(server: Server) -> None:
+    body = json.dumps({"inputs": {"x": [[1.0, 2.0, 3.0]]}}).encode()
+    status, answer = _post(server, body, "/v1/models/single:predict")
+    assert (status, "to have shape (None, 2)" in answer["error"]) == (400, True)
+    status, answer = _post(server, b"{}", f"/v1/models/heft/versions/{2**70}:predict")
+    assert (status, "to numeric" in answer["error"]) == (400, True)
+
+
 def test_tensors_that_claim_more_than_they_hold_are_refused(server: Server) -> None:
     bomb = tf.make_tensor_proto([1.0])
     bomb.tensor_shape.dim[0].size = 10**12
@@ -138,25 +146,26 @@ def test_prometheus_reads_what_was_asked(server: Server) -> None:
     counts = ':tensorflow:serving:request_count{model_name="heft",status="%s"}'
     assert grew(counts % "OK") == 4
     assert grew(counts % "INVALID_ARGUMENT") == 1
-    latency = (
-        ':tensorflow:serving:request_latency_%s{model_name="heft",API="Predict",entrypoint="%s"%s}'
-    )
-    assert grew(latency % ("count", "REST", "")) == 4
-    assert grew(latency % ("count", "GRPC", "")) == 1
-    assert grew(latency % ("bucket", "GRPC", ',le="+Inf"')) == 1
-    assert grew(latency % ("sum", "GRPC", "")) > 0
+    # As TensorFlow Serving spells them: REST's is the method of the path, refusals take no time.
+    latency = ':tensorflow:serving:request_latency_%s{model_name="heft",API=%s%s}'
+    rest, over_grpc = '"predict",entrypoint="REST"', '"Predict",entrypoint="GRPC"'
+    assert grew(latency % ("count", rest, "")) == 3
+    assert grew(latency % ("count", over_grpc, "")) == 1
+    assert grew(latency % ("bucket", over_grpc, ',le="+Inf"')) == 1
+    assert grew(latency % ("sum", over_grpc, "")) > 0
     runs = [
         v for k, v in after.items() if k.startswith(":tensorflow:serving:runtime_latency_count")
     ]
     assert sum(runs) >= 4
-    loads = [v for k, v in after.items() if "load_attempt_count" in k and '"success"' in k]
-    assert sum(loads) >= 4
+    loads = {k: v for k, v in after.items() if "load_attempt_count" in k and '"success"' in k}
+    assert sum(loads.values()) >= 4
+    assert any('/heft/1",' in name for name in loads), "each version has a series of its own"
     assert not any("made-up" in name for name in after)
     # What dashboard, alerts and autoscaler ask for is there.
     read = metrics_that_are_read()
     assert len(read) >= 5
     assert read <= {name.split("{")[0] for name in after}
-    buckets = (latency % ("bucket", "REST", ",le=")).removesuffix("}")
+    buckets = (latency % ("bucket", rest, ",le=")).removesuffix("}")
     below = [value for name, value in after.items() if name.startswith(buckets)]
     assert below == sorted(below)
     assert len(below) == 34
