@@ -363,6 +363,8 @@ def test_arguments_that_cannot_be_used_are_named(arguments: dict[str, Any], word
         ({"query": []}, "no rows"),
         ({"query": "tv"}, "query='tv': expected a list"),
         ({"history": [["a"], ["a", "b"]]}, "history holds lists of different lengths"),
+        ({"query": ["tv"], "price": [3.5, None]}, "price holds None: expected .* 0"),
+        ({"query": [None, "tv"]}, "query holds None"),
     ],
 )
 def test_columns_that_do_not_fit_each_other_are_not_sent(
