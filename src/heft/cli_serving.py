@@ -1,6 +1,5 @@
 """Commands that put a trained model to work: offline, and as logs come in."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer

@@ -98,6 +98,20 @@ def test_settled_files_become_a_span_that_a_run_can_read(shop: Shop) -> None:
     assert inbox.take(NOW + 8).span == 2
 
 
+@pytest.mark.parametrize("root", ["./logs", "logs/"])
+def test_spans_are_seen_however_the_root_is_spelled(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    monkeypatch.chdir(shop.root.parent)
+    shop.logs = shop.logs.model_copy(update={"root": root})
+    inbox = shop.open()
+    for number in (1, 2):
+        shop.page(number)
+        assert inbox.take(NOW).span == number
+    assert inbox.spans() == [1, 2]
+    assert preflight(shop.logs).span == 2
+
+
 def test_a_span_without_clicks_says_so_and_can_be_read(shop: Shop) -> None:
     inbox = shop.open()
     shop.land("impressions", impressions(1))

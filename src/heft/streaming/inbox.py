@@ -130,10 +130,10 @@ class Inbox:
 
     def spans(self) -> list[int]:
         """Those of the log, ascending."""
-        pattern = SpanPattern(self._logs.impressions.path, f"{self._logs.root.rstrip('/')}/")
+        root, pattern = Path(self._logs.root), SpanPattern(self._logs.impressions.path)
         expression, found = pattern.regex(), set()
-        for path in Path(self._logs.root).rglob("*"):
-            match = expression.fullmatch(str(path)) if path.is_file() else None
+        for path in root.rglob("*"):
+            match = expression.fullmatch(str(path.relative_to(root))) if path.is_file() else None
             if match and not path.name.startswith(("_", ".")):
                 found.add(pattern.span_of(match))
         return sorted(span for span in found if span is not None)
