@@ -18,6 +18,8 @@ import pytest
 import tensorflow as tf
 import urllib3
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
     model_management_pb2,
     model_pb2,
@@ -128,6 +130,44 @@ def test_no_request_makes_the_server_fail(server: Server, request: tuple[str, by
     status, answer = _post(server, body, path)
     assert status in (200, 400, 404), answer
     assert ("error" in answer) == (status != 200)
+
+
+@st.composite
+def _tensors(draw: st.DrawFn, right: int) -> tensor_pb2.TensorProto:
+    """Three values of the type `right`, or what claims to be of any type and shape."""
+    tensor = tensor_pb2.TensorProto(dtype=right)
+    if draw(st.integers(0, 3)):
+        tensor.tensor_shape.dim.add(size=3)
+        tensor.string_val.extend(draw(st.lists(st.binary(max_size=8), max_size=4)))
+        tensor.float_val.extend(draw(st.lists(st.floats(width=32), max_size=4)))
+        return tensor
+    tensor.dtype = draw(st.sampled_from([*types_pb2.DataType.values(), 99]))
+    tensor.tensor_shape.unknown_rank = draw(st.integers(0, 3)) == 0
+    for size in draw(st.lists(st.sampled_from([-1, 0, 1, 3, 2**40]), max_size=3)):
+        tensor.tensor_shape.dim.add(size=size)
+    tensor.tensor_content = draw(st.binary(max_size=16))
+    tensor.int_val.extend(draw(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=3)))
+    return tensor
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_no_tensor_makes_the_server_fail(server: Server, data: st.DataObject) -> None:
+    names = data.draw(st.just([*ONE]) | st.lists(st.sampled_from([*ONE, "x"]), unique=True))
+    kinds = {name: 1 if name == "price" else 7 for name in names}
+    spec = model_pb2.ModelSpec(
+        name="heft",
+        signature_name=data.draw(st.sampled_from(["", "", "", "none", "__saved_model_init_op"])),
+    )
+    inputs = {name: data.draw(_tensors(kind)) for name, kind in kinds.items()}
+    with grpc.insecure_channel(server.grpc.removeprefix("grpc://")) as channel:
+        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        request = predict_pb2.PredictRequest(model_spec=spec, inputs=inputs)
+        # A call is its own error.
+        call = predict.future(request, timeout=20)
+        assert call.code().name in ("OK", "INVALID_ARGUMENT", "FAILED_PRECONDITION"), call.details()
+        if call.code() is grpc.StatusCode.OK:
+            assert {len(tf.make_ndarray(x)) for x in call.result().outputs.values()} == {3}
 
 
 def test_prometheus_reads_what_was_asked(server: Server) -> None:
