@@ -7,6 +7,7 @@ import concurrent.futures
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import psutil
 import pytest
 import tensorflow as tf
 import urllib3
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow.core.framework import tensor_pb2, types_pb2
@@ -209,6 +211,20 @@ def test_prometheus_reads_what_was_asked(server: Server) -> None:
     below = [value for name, value in after.items() if name.startswith(buckets)]
     assert below == sorted(below)
     assert len(below) == 34
+
+
+def test_the_health_check_of_compose_tells_a_served_model_from_none(server: Server) -> None:
+    compose = yaml.safe_load((CONFIGS / "docker-compose.yml").read_text())
+    kind, *command = compose["services"]["tensorflow-serving"]["healthcheck"]["test"]
+    port = server.rest.rsplit(":", 1)[1]
+    asked = command[-1].replace("/8501", f"/{port}")
+    assert (kind, asked.count(port)) == ("CMD", 1)
+    for script, well in (
+        (asked, True), (asked.replace("models/heft", "models/none"), False),
+        (command[-1].replace("/8501", "/9"), False),
+    ):  # fmt: skip
+        done = subprocess.run([*command[:-1], script], capture_output=True, timeout=10, check=False)
+        assert (done.returncode == 0) == well, (script, done.stderr)
 
 
 def test_metrics_are_off_unless_a_config_says_so(tmp_path: Path) -> None:
