@@ -174,8 +174,7 @@ class ModelStore:
         self._note(version, VersionState("AVAILABLE"))
 
     def _count_load(self, path: Path, status: str, started: float) -> None:
-        where = {"model_path": str(path)}
-        name = ":tensorflow:cc:saved_model:load_"
+        where, name = {"model_path": str(path)}, ":tensorflow:cc:saved_model:load_"
         self._metrics.count(f"{name}attempt_count", where | {"status": status})
         if status == "success":
             self._metrics.count(f"{name}latency", where, 1e6 * (time.perf_counter() - started))
