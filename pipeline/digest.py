@@ -14,8 +14,6 @@ from pathlib import Path
 __all__ = ["source_digest", "source_files"]
 
 _ROOT = Path(__file__).resolve().parent.parent
-# Installed, as in the image, the packages lie side by side.
-_LIBRARY = _ROOT / "src" if (_ROOT / "src" / "heft").is_dir() else _ROOT
 _PACKAGES = ("heft", "components", "serving")
 
 
@@ -27,9 +25,16 @@ def source_digest(*modules: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def _library() -> Path:
+    """The folder that `heft` is in; installed, as in the image, all packages lie side by side."""
+    source = _ROOT / "src"
+    return source if (source / "heft").is_dir() else _ROOT
+
+
 def _place(path: Path) -> Path:
     """Where a file is among the packages: the same in a checkout and where Heft is installed."""
-    return path.relative_to(_LIBRARY if path.is_relative_to(_LIBRARY) else _ROOT)
+    library = _library()
+    return path.relative_to(library if path.is_relative_to(library) else _ROOT)
 
 
 def source_files(*modules: str) -> list[Path]:
@@ -86,7 +91,7 @@ def _with_parents(name: str) -> Iterator[str]:
 
 
 def _find(name: str) -> Path | None:
-    base = _LIBRARY if name.split(".", maxsplit=1)[0] == "heft" else _ROOT
+    base = _library() if name.split(".", maxsplit=1)[0] == "heft" else _ROOT
     place = base.joinpath(*name.split("."))
     for candidate in (place.with_suffix(".py"), place / "__init__.py"):
         if candidate.is_file():
