@@ -19,10 +19,10 @@ demo: $(READY)  ## Run the whole street on a simulated shop
 	$(BIN)/heft run pipeline/configs/demo.yaml
 
 test: $(READY)  ## All tests but the slow proofs
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" tests
+	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile -m "not slow" tests
 
 test-all: $(READY)  ## All tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .

@@ -1,7 +1,6 @@
 """The `heft` command."""
 
 import importlib.metadata
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +21,7 @@ from heft.cli_options import (
     overrides,
     pairs,
     screen,
+    street_of,
 )
 from heft.errors import ConfigError, HeftError
 
@@ -50,11 +50,9 @@ def main() -> None:
 
 @app.callback(invoke_without_command=True)
 def version(
-    context: typer.Context,
     show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Options of `heft` itself."""
-    context.obj = _data_dir()  # for the commands that are elsewhere
     if show:
         screen.print(importlib.metadata.version("heft"))
         raise typer.Exit
@@ -106,12 +104,10 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Run the street: logs in, a judged and pushed model out."""
-    from heft.console import quiet
-
-    quiet(verbose)
+    street = street_of(config, runs, with_, overrides(set_, name, span), verbose)
     from pipeline.street import run_street
 
-    run_street(_street(config, runs, with_, overrides(set_, name, span), verbose))
+    run_street(street)
 
 
 @app.command()
@@ -123,7 +119,7 @@ def ingest(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the examples, if not the run's.")
     ] = None,
-    runs: RunsDir = Path("runs"),
+    runs: RunsDir = RUNS,
     name: RunName = None,
     span: Span = None,
     with_: With = None,
@@ -131,12 +127,9 @@ def ingest(
     verbose: Verbose = False,
 ) -> None:
     """Read, join and split the logs of a config, and nothing after that."""
-    from heft.console import quiet
-
-    quiet(verbose)
+    street = street_of(config, runs, with_, overrides(set_, name, span), verbose)
     from pipeline.ingesting import check_logs, ingest_logs
 
-    street = _street(config, runs, with_, overrides(set_, name, span), verbose)
     if check:
         check_logs(street)
     else:
@@ -157,13 +150,11 @@ def tune(
     verbose: Verbose = False,
 ) -> None:
     """Search model settings on the weighted examples; writes tuned.yaml, for `run --with`."""
-    from heft.console import quiet
-
-    quiet(verbose)
+    asked = overrides(set_, name, span) | ({} if trials is None else {"tune.trials": trials})
+    street = street_of(config, runs, with_, asked, verbose)
     from pipeline.tuning import run_tune
 
-    asked = overrides(set_, name, span) | ({} if trials is None else {"tune.trials": trials})
-    run_tune(_street(config, runs, with_, asked, verbose))
+    run_tune(street)
 
 
 @app.command()
@@ -177,12 +168,10 @@ def finetune(
     verbose: Verbose = False,
 ) -> None:
     """Fine-tune the text encoder on the log's clicks; writes finetuned.yaml, for `run --with`."""
-    from heft.console import quiet
-
-    quiet(verbose)
+    street = street_of(config, runs, with_, overrides(set_, name, span), verbose)
     from pipeline.finetuning import run_finetune
 
-    run_finetune(_street(config, runs, with_, overrides(set_, name, span), verbose))
+    run_finetune(street)
 
 
 for command in (
@@ -212,23 +201,6 @@ def _show(error: HeftError) -> None:
 def _err() -> Console:
     # Made when it is needed: `quiet` puts another sys.stderr in place.
     return Console(stderr=True, highlight=False)
-
-
-def _street(
-    config: Path,
-    runs: Path,
-    overlays: list[Path] | None,
-    asked: dict[str, Any],
-    verbose: bool,
-) -> Any:
-    from pipeline.street import Street
-
-    return Street(config, runs, _data_dir(), tuple(overlays or ()), asked, screen, verbose)
-
-
-def _data_dir() -> Path:
-    """Where downloaded data sets lie: the setting HEFT_DATA, else beside the project."""
-    return Path(os.environ.get("HEFT_DATA", "../shared/data"))
 
 
 def _plain(error: HeftError) -> str:

@@ -1,5 +1,6 @@
 """What the commands of `heft` have in common."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "pairs",
     "run_folder",
     "screen",
+    "street_of",
 ]  # fmt: skip
 
 screen = Console(highlight=False)
@@ -77,3 +79,25 @@ def overrides(set_: list[str] | None, name: str | None, span: str | None) -> dic
     """Settings of the command line, by dotted key."""
     found = pairs(set_ or []) | ({"name": name} if name else {})
     return found | ({} if span is None else {"logs.span": span})
+
+
+def street_of(
+    config: Path, runs: Path, overlays: list[Path] | None, asked: dict[str, Any], verbose: bool
+) -> Any:
+    """What a command was told, as the pipeline takes it; the engines are quiet from here on.
+
+    Args:
+        config: a YAML file.
+        runs: folder that holds all runs.
+        overlays: YAML files laid over the config.
+        asked: settings by dotted key, see `overrides`.
+        verbose: let the engines speak.
+    """
+    from heft.console import quiet
+
+    # Before anything of theirs is imported.
+    quiet(verbose)
+    from pipeline.street import Street
+
+    data = Path(os.environ.get("HEFT_DATA", "../shared/data"))
+    return Street(config, runs, data, tuple(overlays or ()), asked, screen, verbose)

@@ -1,7 +1,7 @@
 """`heft schema`: the reviewed schema of a config's log."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,7 +15,7 @@ from heft.cli_options import (
     Verbose,
     With,
     overrides,
-    screen,
+    street_of,
 )
 
 __all__ = ["app"]
@@ -27,7 +27,6 @@ app = typer.Typer(
 
 @app.command()
 def infer(
-    context: typer.Context,
     config: Config,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to write to, if not schema_dir.")
@@ -44,7 +43,7 @@ def infer(
     verbose: Verbose = False,
 ) -> None:
     """Write a schema from the data of a span, to be reviewed."""
-    street = _street(context, config, runs, name, span, with_, set_, verbose)
+    street = street_of(config, runs, with_, overrides(set_, name, span), verbose)
     from pipeline.schemas import infer_schema
 
     infer_schema(street, out, force, values)
@@ -52,7 +51,6 @@ def infer(
 
 @app.command()
 def diff(
-    context: typer.Context,
     config: Config,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 3 if there is a difference.")
@@ -65,7 +63,7 @@ def diff(
     verbose: Verbose = False,
 ) -> None:
     """Say in which features the newest data differ from the schema."""
-    street = _street(context, config, runs, name, span, with_, set_, verbose)
+    street = street_of(config, runs, with_, overrides(set_, name, span), verbose)
     from pipeline.schemas import diff_schema
 
     diff_schema(street, exit_code)
@@ -73,7 +71,6 @@ def diff(
 
 @app.command()
 def accept(
-    context: typer.Context,
     config: Config,
     features: Annotated[
         list[str] | None, typer.Argument(help="Features whose difference is right.")
@@ -87,26 +84,7 @@ def accept(
     verbose: Verbose = False,
 ) -> None:
     """Widen the schema by features whose data is right; the rest of the file stays."""
-    street = _street(context, config, runs, name, span, with_, set_, verbose)
+    street = street_of(config, runs, with_, overrides(set_, name, span), verbose)
     from pipeline.schemas import accept_schema
 
     accept_schema(street, features or [], all_)
-
-
-def _street(
-    context: typer.Context,
-    config: Path,
-    runs: Path,
-    name: str | None,
-    span: str | None,
-    with_: list[Path] | None,
-    set_: list[str] | None,
-    verbose: bool,
-) -> Any:
-    from heft.console import quiet
-
-    quiet(verbose)
-    from pipeline.street import Street
-
-    asked = overrides(set_, name, span)
-    return Street(config, runs, context.obj, tuple(with_ or ()), asked, screen, verbose)

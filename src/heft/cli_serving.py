@@ -1,17 +1,27 @@
 """Commands that put a trained model to work: offline, and as logs come in."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from heft.cli_options import RUNS, Config, RunName, RunsDir, Set, Verbose, With, pairs, screen
+from heft.cli_options import (
+    RUNS,
+    Config,
+    RunName,
+    RunsDir,
+    Set,
+    Verbose,
+    With,
+    overrides,
+    pairs,
+    street_of,
+)
 
 __all__ = ["score", "stream"]
 
 
 def score(
-    context: typer.Context,
     config: Config,
     input_: Annotated[
         str, typer.Option("--input", help="Parquet, JSON Lines or CSV: a file, or a pattern.")
@@ -34,21 +44,18 @@ def score(
     verbose: Verbose = False,
 ) -> None:
     """Rank candidates in files by a pushed model, on Beam."""
-    from heft.console import quiet
-
-    quiet(verbose)
+    street = street_of(config, runs, with_, overrides(set_, name, None), verbose)
     from pipeline.scoring import score_files
 
-    street = _street(context, config, runs, with_, set_, name, verbose)
     columns = pairs(column or [])
     score_files(street, input_, output, by=by, model=model, columns=columns, top=top)
 
 
 def stream(
-    context: typer.Context,
     config: Config,
+    # Not a Path, which would make a folder's name of "s3://bucket".
     inbox: Annotated[
-        Path | None, typer.Option(help="Folder that log files land in, if not the config's.")
+        str | None, typer.Option(help="Folder that log files land in, if not the config's.")
     ] = None,
     once: Annotated[
         bool, typer.Option("--once", help="Take what is there, train if it is time, and end.")
@@ -60,26 +67,8 @@ def stream(
     verbose: Verbose = False,
 ) -> None:
     """Take log files as they land, and push a new model on a schedule or after N conversions."""
-    from heft.console import quiet
-
-    quiet(verbose)
+    changes = list(set_ or []) + ([] if inbox is None else [f"stream.inbox={inbox}"])
+    street = street_of(config, runs, with_, overrides(changes, name, None), verbose)
     from pipeline.streaming import stream_logs
 
-    changes = list(set_ or []) + ([] if inbox is None else [f"stream.inbox={inbox}"])
-    street = _street(context, config, runs, with_, changes, name, verbose)
     stream_logs(street, once=once)
-
-
-def _street(
-    context: typer.Context,
-    config: Path,
-    runs: Path,
-    overlays: list[Path] | None,
-    set_: list[str] | None,
-    name: str | None,
-    verbose: bool,
-) -> Any:
-    from pipeline.street import Street
-
-    overrides = pairs(set_ or []) | ({"name": name} if name else {})
-    return Street(config, runs, context.obj, tuple(overlays or ()), overrides, screen, verbose)

@@ -12,8 +12,9 @@ intervals take the rows of one page for independent. Against a baseline model th
 groups left out are the same, so that the difference has a paired interval.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
@@ -42,17 +43,15 @@ class _Estimated(metric_types.Metric):
 
     Attributes:
         by_user: groups are users and not requests, in the metric and in the jackknife.
+        build: the metric over rows, waiting for their weights: of labels, scores and groups of
+            shape (rows,), and the options.
     """
 
     by_user = False
+    build: ClassVar[Callable[..., Metric]]
 
     def __init__(self, name: str, max_rows: int = MAX_ROWS, **options: Any) -> None:
         super().__init__(self._computed, name=name, max_rows=max_rows, **options)
-
-    @staticmethod
-    def build(label: FloatArray, score: FloatArray, group: Any, **options: Any) -> Metric:
-        """The metric over rows, waiting for their weights; arguments of shape (rows,)."""
-        raise NotImplementedError
 
     def _computed(
         self,
