@@ -63,9 +63,16 @@ def ingest_logs(street: Street, out: Path | None) -> IngestReport:
     Raises:
         InputError: the config or the log cannot be used.
         GateError: too many rows cannot be used.
+        LockedError: another command is at work in the run's folder, which is written to.
     """
-    run_dir, settings = logs_of(street)
-    folder = out or run_dir / "ingest"
+    if out is not None and street.load().simulate is None:
+        return _ingest(street, out)
+    with street.alone("heft ingest"):
+        return _ingest(street, out or street.run_dir / "ingest")
+
+
+def _ingest(street: Street, folder: Path) -> IngestReport:
+    _, settings = logs_of(street)
     uris = {split: str(folder / f"Split-{split}") for split in features.SPLITS}
     with street.console.status(f"reading {settings.root}"):
         report = ingest(settings, uris, str(folder / "quarantine"))

@@ -8,6 +8,7 @@ import typer
 from heft.cli_options import (
     RUNS,
     Config,
+    LogFormat,
     RunName,
     RunsDir,
     Set,
@@ -42,6 +43,7 @@ def score(
     with_: With = None,
     set_: Set = None,
     verbose: Verbose = False,
+    log_format: LogFormat = "text",
 ) -> None:
     """Rank candidates in files by a pushed model, on Beam."""
     street = street_of(config, runs, with_, overrides(set_, name, None), verbose)
@@ -65,6 +67,7 @@ def stream(
     with_: With = None,
     set_: Set = None,
     verbose: Verbose = False,
+    log_format: LogFormat = "text",
 ) -> None:
     """Take log files as they land, and push a new model on a schedule or after N conversions."""
     changes = list(set_ or []) + ([] if inbox is None else [f"stream.inbox={inbox}"])

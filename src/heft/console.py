@@ -59,7 +59,7 @@ def log_to_file(path: Path, verbose: bool = False, journal: Journal | None = Non
 class _File(logging.FileHandler):
     """A log on a disk that is full says nothing of it, again and again: the run says it once."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, D102
+    def handleError(self, record: logging.LogRecord) -> None:
         pass
 
 

@@ -22,9 +22,15 @@ __all__ = [
 
 
 class HeftError(Exception):
-    """Base of all errors Heft raises on purpose."""
+    """Base of all errors Heft raises on purpose.
+
+    Attributes:
+        exit_code: of the command.
+        node: of the pipeline that failed; None where it was none.
+    """
 
     exit_code = ExitCode.FAILED
+    node: str | None = None
 
 
 class InputError(HeftError):

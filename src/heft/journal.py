@@ -36,6 +36,10 @@ class Journal:
         self._descriptor = descriptor
         self._lock = threading.Lock()
 
+    def fileno(self) -> int:
+        """Where it writes, so that a child process can write there too."""
+        return self._descriptor
+
     def write(self, event: str, message: str = "", level: str = "info", **fields: Any) -> None:
         """Writes a line; what has no JSON of its own is written as text."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")

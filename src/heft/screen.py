@@ -8,7 +8,7 @@ from rich.status import Status
 
 from heft.journal import Journal
 
-__all__ = ["Screen", "tell"]
+__all__ = ["Screen", "journal_of", "tell"]
 
 _WIDTH = 160
 
@@ -36,6 +36,11 @@ class Screen(Console):
         return Status(status, console=Console(file=io.StringIO()), **options)
 
 
+def journal_of(console: Console) -> Journal | None:
+    """The journal of a screen that speaks to machines, else None."""
+    return console.journal if isinstance(console, Screen) else None
+
+
 def tell(console: Console, event: str, shown: str, level: str = "info", **fields: Any) -> None:
     """Prints a line for people; for machines writes an event with its fields in its place.
 
@@ -46,8 +51,7 @@ def tell(console: Console, event: str, shown: str, level: str = "info", **fields
         level: of the event.
         fields: of the event.
     """
-    journal = console.journal if isinstance(console, Screen) else None
-    if journal is not None:
+    if journal := journal_of(console):
         journal.write(event, _plain(shown, soft_wrap=True), level, **fields)
     elif shown:
         console.print(shown, soft_wrap=True)
