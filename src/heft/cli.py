@@ -50,6 +50,7 @@ def main() -> None:
         code = _code(ending)
     if screen.journal is not None:
         seconds = round(time.monotonic() - began, 3)
+        screen.journal.drain(2)
         screen.journal.write("ended", exit_code=code, seconds=seconds)
     sys.exit(code)
 

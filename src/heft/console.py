@@ -6,7 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from heft.journal import Journal, JournalHandler, JournalText, pump, warnings_to
+from heft.journal import Journal, JournalHandler, JournalText, warnings_to
 
 __all__ = ["log_to_file", "quiet"]
 
@@ -65,7 +65,7 @@ class _File(logging.FileHandler):
 
 def _into(journal: Journal, verbose: bool) -> None:
     if verbose:
-        os.dup2(pump(journal, _ENGINES), 2)
+        journal.take_over(2, _ENGINES)
     else:
         _hush()
         _lead_nowhere()

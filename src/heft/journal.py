@@ -11,7 +11,7 @@ import warnings
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["Journal", "JournalHandler", "JournalText", "pump", "warnings_to"]
+__all__ = ["Journal", "JournalHandler", "JournalText", "warnings_to"]
 
 _LEVELS = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning"}
 
@@ -35,10 +35,36 @@ class Journal:
         self.node: str | None = None
         self._descriptor = descriptor
         self._lock = threading.Lock()
+        self._pumps: list[threading.Thread] = []
 
     def fileno(self) -> int:
         """Where it writes, so that a child process can write there too."""
         return self._descriptor
+
+    def take_over(self, descriptor: int, logger: str) -> None:
+        """What is written to a descriptor, past Python, becomes events line by line."""
+        reads, writes = os.pipe()
+        os.dup2(writes, descriptor)
+        os.close(writes)
+
+        def read() -> None:
+            text = JournalText(self, logger)
+            with os.fdopen(reads, encoding="utf-8", errors="replace") as lines:
+                for line in lines:
+                    text.write(line)
+
+        pump = threading.Thread(target=read, daemon=True, name="journal")
+        pump.start()
+        self._pumps.append(pump)
+
+    def drain(self, descriptor: int) -> None:
+        """Waits for what was written to a descriptor that was taken over, which leads nowhere
+        from now on."""
+        if self._pumps:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), descriptor)
+            for pump in self._pumps:
+                pump.join(1.0)  # a child process may go on writing
 
     def write(self, event: str, message: str = "", level: str = "info", **fields: Any) -> None:
         """Writes a line; what has no JSON of its own is written as text."""
@@ -47,7 +73,7 @@ class Journal:
         known = {"run": self.run, "node": self.node}
         line |= {name: value for name, value in known.items() if value is not None}
         # ASCII, so that no reader takes a separator of Unicode for the end of a line.
-        whole = _finite(line | fields | {"message": message})
+        whole = _finite(line | (fields | line) | {"message": message})
         left = json.dumps(whole, default=str).encode() + b"\n"
         with self._lock:
             try:
@@ -110,20 +136,6 @@ class JournalText(io.TextIOBase):
             if line.strip():
                 self._journal.write("log", line.rstrip(), logger=self._logger)
         return len(text)
-
-
-def pump(journal: Journal, logger: str) -> int:
-    """A descriptor of which each line becomes an event: for what writes past Python."""
-    reads, writes = os.pipe()
-
-    def read() -> None:
-        text = JournalText(journal, logger)
-        with os.fdopen(reads, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                text.write(line)
-
-    threading.Thread(target=read, daemon=True, name="journal").start()
-    return writes
 
 
 def warnings_to(journal: Journal) -> None:

@@ -23,8 +23,8 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 def alone(folder: Path, doing: str, name: str = RUN_LOCK) -> Iterator[int]:
     """Holds a folder's lock, and makes the folder if need be.
 
-    The lock is the kernel's: it is gone when the process is, however that ended. A process
-    that is handed the descriptor holds the lock too, until it ends itself. What the file says
+    The lock is the kernel's: it is gone when the process is, however that ended. A child that
+    is handed the descriptor goes on holding it when this process is killed. What the file says
     is for the one who is turned away. It is removed at the end, and so is a folder that was
     made for it and has nothing else in it.
 
