@@ -8,7 +8,7 @@ PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test test-all lint format types lock clean
+.PHONY: help setup demo test test-all test-operations lint format types lock clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ test: $(READY)  ## All tests but the slow proofs
 
 test-all: $(READY)  ## All tests
 	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
+
+test-operations: $(READY)  ## A run that is killed in each node, cleaning, a disk that fills up
+	$(BIN)/python -m pytest -q -rs tests/e2e/test_operations.py
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .

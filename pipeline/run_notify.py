@@ -63,7 +63,9 @@ def _address(settings: NotifySettings) -> str | None:
 def _tell_of_error(
     error: Exception, run: str, url: str, settings: NotifySettings, console: Console
 ) -> None:
-    fault = error if isinstance(error, HeftError) else storage_fault(error, os.getcwd())
+    fault = (
+        error if isinstance(error, HeftError) else storage_fault(error, os.getcwd(), anywhere=True)
+    )
     facts = {
         "exit_code": int(ExitCode.FAILED if fault is None else fault.exit_code),
         "node": None if fault is None else fault.node,
@@ -92,7 +94,7 @@ def _notify(
     event: str, run: str, said: str, facts: dict[str, Any], url: str, settings: NotifySettings,
     console: Console,
 ) -> None:  # fmt: skip
-    if event not in settings.on:
+    if event not in settings.events:
         return
     # The first line: further ones show rows, and a webhook is somebody else's.
     line = said.strip().partition("\n")[0][:_LONGEST]

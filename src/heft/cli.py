@@ -25,7 +25,7 @@ from heft.cli_options import (
     screen,
     street_of,
 )
-from heft.cli_showing import show_crash, show_error, show_usage, tell_of_signal
+from heft.cli_showing import show_crash, show_error, show_usage, tell_of_end, tell_of_signal
 from heft.errors import ConfigError, HeftError
 from heft.exit_codes import ExitCode, exit_code_lines
 from heft.signals import Ending, ended_by_signal
@@ -46,40 +46,47 @@ def main() -> None:
     """Runs the command; what a user can mend ends in one message, not a traceback."""
     screen.journal = None
     began = time.monotonic()
-    with ended_by_signal(tell_of_signal) as ending:
+
+    def leave(ending: Ending) -> None:
+        tell_of_signal(ending)
+        tell_of_end(ending.exit_code, began)
+
+    with ended_by_signal(leave) as ending:
         code = _code(ending)
-    if screen.journal is not None:
-        seconds = round(time.monotonic() - began, 3)
-        screen.journal.drain(2)
-        screen.journal.write("ended", exit_code=code, seconds=seconds)
+    tell_of_end(code, began)
     sys.exit(code)
 
 
 def _code(ending: Ending) -> int:
     """Runs the command and returns its exit code."""
     try:
+        code = _run(ending)
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    if ending.number is not None:  # whatever an engine made of it
+        tell_of_signal(ending)
+        return ending.exit_code
+    return code
+
+
+def _run(ending: Ending) -> int:
+    try:
         returned = app(standalone_mode=False)
+        return returned if isinstance(returned, int) else ExitCode.OK
     except TyperException as error:
         show_usage(error)
         return error.exit_code
     except HeftError as error:
-        show_error(error)
+        if ending.number is None:
+            show_error(error)
         return error.exit_code
-    except KeyboardInterrupt:
-        returned = None
     except Exception as error:
-        fault = storage_fault(error, Path())
-        if fault is None:
-            if screen.journal is None:
-                raise
-            show_crash(error)
-            return ExitCode.FAILED
-        show_error(fault)
-        return fault.exit_code
-    if ending.number is not None:
-        tell_of_signal(ending)
-        return ending.exit_code
-    return returned if isinstance(returned, int) else ExitCode.OK
+        fault = storage_fault(error, Path(), anywhere=True)
+        if fault is None and screen.journal is None and ending.number is None:
+            raise
+        if ending.number is None:
+            show_error(fault) if fault is not None else show_crash(error)
+        return ExitCode.FAILED if fault is None else fault.exit_code
 
 
 @app.callback(invoke_without_command=True)

@@ -1,6 +1,7 @@
 """How a command that did not end well says so: to people on the standard error, or as JSON."""
 
 import signal
+import time
 import traceback
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from heft.cli_options import screen
 from heft.errors import HeftError
 from heft.signals import Ending
 
-__all__ = ["show_crash", "show_error", "show_usage", "tell_of_signal"]
+__all__ = ["show_crash", "show_error", "show_usage", "tell_of_end", "tell_of_signal"]
 
 
 def show_error(error: HeftError) -> None:
@@ -47,9 +48,24 @@ def tell_of_signal(ending: Ending) -> None:
     how = "interrupted" if ending.number == signal.SIGINT else "ended by SIGTERM"
     said = f"{how}; the finished nodes are kept, run again to go on"
     if screen.journal is None:
+        if screen.is_terminal:
+            screen.show_cursor()  # which a spinner hides
         _err().print(said)
     else:
         screen.journal.write("interrupted", said, "warning", exit_code=ending.exit_code)
+
+
+def tell_of_end(code: int, began: float) -> None:
+    """The last line of a log for machines.
+
+    Args:
+        code: of the command.
+        began: what `time.monotonic` said at its beginning.
+    """
+    if screen.journal is not None:
+        screen.journal.drain(2)
+        seconds = round(time.monotonic() - began, 3)
+        screen.journal.write("ended", exit_code=int(code), seconds=seconds)
 
 
 def _write(event: str, error: Exception, code: int, **fields: str) -> None:

@@ -32,8 +32,8 @@ class NotifySettings(Settings):
         url_variable: environment variable that holds the webhook's address.
         url: the address itself; it wins. Addresses of webhooks are secrets: better in the
             variable. It is never printed.
-        on: `failure` (exit codes 1, 2, 4 and 5), `gate` (3), `not_blessed`: the run ended and its
-            model was not pushed; `pushed`.
+        events: `failure` (exit codes 1, 2, 4 and 5), `gate` (3), `not_blessed`: the run ended and
+            its model was not pushed; `pushed`.
         timeout_seconds: of one try.
         retries: further tries when nobody answers, or the answer is 408, 425, 429 or from 500 on.
         backoff_seconds: before the first of them; each waits twice as long as the one before.
@@ -41,7 +41,7 @@ class NotifySettings(Settings):
 
     url_variable: str = "HEFT_WEBHOOK"
     url: SecretStr | None = None
-    on: tuple[Literal["failure", "gate", "not_blessed", "pushed"], ...] = (
+    events: tuple[Literal["failure", "gate", "not_blessed", "pushed"], ...] = (
         "failure", "gate", "not_blessed",
     )  # fmt: skip
     timeout_seconds: float = Field(5.0, gt=0, le=60)

@@ -32,7 +32,9 @@ _RUN_NEEDS = 2_000_000_000  # bytes under which a run is warned
 _STEPS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
-def storage_fault(error: BaseException, folder: str | Path) -> StorageError | None:
+def storage_fault(
+    error: BaseException, folder: str | Path, anywhere: bool = False
+) -> StorageError | None:
     """The error to show if a disk or its rights are behind `error`, else None.
 
     Args:
@@ -40,13 +42,16 @@ def storage_fault(error: BaseException, folder: str | Path) -> StorageError | No
         folder: where the command writes; named where the error names no path. A path outside
             it to which access was denied is something that could not be read, and no fault of
             storage.
+        anywhere: the command may write wherever it was told to.
     """
     folder = Path(folder).absolute()
     for cause in _chain(error):
         if isinstance(cause, StorageError):
             return cause
         code, path = _code_and_path(cause, folder)
-        if code is None or (code in _REFUSED and not _written(code, path, folder)):
+        if code is None:
+            continue
+        if code in _REFUSED and not anywhere and not _written(code, path, folder):
             continue
         return StorageError(_message(code, path or folder))
     return None

@@ -152,7 +152,7 @@ def test_settings_keep_the_address_to_themselves(heft: Heft, log: Path, tmp_path
     ended.is_refusal("notify.url")
     assert "the-token" not in ended.error
     with pytest.raises(ValidationError, match="not_blessed"):
-        NotifySettings.model_validate({"on": ["blessed"]})
+        NotifySettings.model_validate({"events": ["blessed"]})
 
 
 @pytest.mark.parametrize("where", ["variable", "config"])
@@ -179,7 +179,7 @@ def test_only_what_is_asked_for_is_told_and_a_deaf_webhook_changes_nothing(
     hooks.append(hook := Hook(500))
     put_shop(tmp_path / "logs", shop())
     quick = {"retries": 0, "timeout_seconds": 0.5, "url": hook.url}
-    config = config_in(tmp_path, notify={**quick, "on": ["pushed"]})
+    config = config_in(tmp_path, notify={**quick, "events": ["pushed"]})
     heft("run", config, "--span", 9).is_refusal("span=9")
     assert hook.got == []
     config = config_in(tmp_path, notify=quick)
@@ -196,7 +196,7 @@ def test_a_run_that_ends_says_what_became_of_its_model(hooks: list[Hook], tmp_pa
     hooks.append(hook := Hook(200))
     (tmp_path / "shop.yaml").write_text("logs: {root: logs}")
     events = ["failure", "gate", "not_blessed", "pushed"]
-    overrides = {"notify.url": hook.url, "notify.on": events}
+    overrides = {"notify.url": hook.url, "notify.events": events}
     config = load(tmp_path / "shop.yaml", overrides=overrides)
     summary = {"pushed": False, "blessed": False, "blessing_reasons": ["harmed", "unfair"],
                "report_path": "/r/index.html", "model_path": None, "verdict": None}  # fmt: skip

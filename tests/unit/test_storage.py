@@ -4,8 +4,6 @@ import errno
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +16,7 @@ from heft.exit_codes import ExitCode
 from heft.storage import bytes_text, check_space, storage_fault
 from tests.unit.commands import config_in
 from tests.unit.logs.logbook import put_shop, shop
+from tests.unit.small_disks import limited, may_mount, on_a_small_disk, run_heft
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,42 +106,15 @@ def test_little_space_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                                                               "2.5 GB"]  # fmt: skip
 
 
-def _on_a_small_disk(size: str, options: str, folder: Path, *arguments: object) -> tuple[int, str]:
-    """Runs `heft` with `folder` on a disk of its own, which nobody else sees."""
-    folder.mkdir()
-    mount = f"mount -t tmpfs -o size={size} tmpfs {folder}"
-    if options:
-        mount += f" && mount -o {options} {folder}"
-    mapped = [] if os.geteuid() == 0 else ["--map-root-user"]
-    command = ["unshare", "--mount", *mapped, "sh", "-c", f'{mount} && exec "$@"', "sh"]
-    return _run(command, folder.parent, *arguments)
-
-
-def _run(wrapped_in: list[str], folder: Path, *arguments: object) -> tuple[int, str]:
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-    done = subprocess.run(
-        [*wrapped_in, sys.executable, "-m", "heft.cli", *map(str, arguments)],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stderr
-
-
-def _may_mount() -> bool:
-    mapped = [] if os.geteuid() == 0 else ["--map-root-user"]
-    command = ["unshare", "--mount", *mapped, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
 def test_a_disk_that_fills_up_ends_in_one_message(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     arguments = ("simulate", "builtin", "--out", disk / "made", "--sessions", 400)
-    if _may_mount():
-        code, said = _on_a_small_disk("100k", "", disk, *arguments)
+    if may_mount():
+        code, said = on_a_small_disk("100k", "", disk, *arguments)
         assert f"no space is left for {disk}" in said
     else:  # no right to mount: a limit of the files' size does the same to who writes
         disk.mkdir()
-        code, said = _limited(tmp_path, *arguments)
+        code, said = limited(tmp_path, 20, *arguments)
         assert "may not grow" in said
     assert code == ExitCode.STORAGE
     assert said.count("\n") == 1, said
@@ -151,23 +123,19 @@ def test_a_disk_that_fills_up_ends_in_one_message(tmp_path: Path) -> None:
 def test_a_folder_that_is_read_only_is_found_before_anything_is_done(tmp_path: Path) -> None:
     put_shop(tmp_path / "logs", shop())
     disk, arguments = tmp_path / "disk", ("run", config_in(tmp_path), "--runs")
-    if _may_mount():
-        code, said = _on_a_small_disk("1m", "remount,ro", disk, *arguments, disk / "runs")
+    if may_mount():
+        code, said = on_a_small_disk("1m", "remount,ro", disk, *arguments, disk / "runs")
         assert f"{disk}/runs/shop cannot be written, its file system is read-only" in said
     else:
         disk.mkdir(mode=0o500)
-        code, said = _run(["sh", "-c", 'exec "$@"', "sh"], tmp_path, *arguments, disk / "runs")
+        code, said = run_heft([], tmp_path, *arguments, disk / "runs")
         assert f"{disk}/runs" in said and "this user has no right to" in said
     assert (code, said.count("\n")) == (ExitCode.STORAGE, 1), said
 
 
-def _limited(folder: Path, *arguments: object) -> tuple[int, str]:
-    return _run(["sh", "-c", 'ulimit -f 20; exec "$@"', "sh"], folder, *arguments)
-
-
 def test_a_limit_of_the_files_size_is_one_message(tmp_path: Path) -> None:
-    code, said = _limited(
-        tmp_path, "simulate", "builtin", "--out", tmp_path / "m", "--sessions", 400
+    code, said = limited(
+        tmp_path, 20, "simulate", "builtin", "--out", tmp_path / "m", "--sessions", 400
     )
     assert (code, said.count("\n")) == (ExitCode.STORAGE, 1), said
     assert "may not grow any further" in said
