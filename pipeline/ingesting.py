@@ -15,6 +15,7 @@ from heft.logs.report import IngestReport, check_conflict_rate, check_quarantine
 from heft.logs.sampling import LogSample, StreamSample, sample_log
 from heft.logs.settings import LogsSettings
 from heft.logs.spans import SpanPattern
+from heft.storage import writing_to
 from pipeline.street import Street, logs_of, tell_of_absent
 
 __all__ = ["check_logs", "ingest_logs"]
@@ -66,7 +67,8 @@ def ingest_logs(street: Street, out: Path | None) -> IngestReport:
         LockedError: another command is at work in the run's folder, which is written to.
     """
     if out is not None and street.load().simulate is None:
-        return _ingest(street, out)
+        with writing_to(out):
+            return _ingest(street, out)
     with street.alone("heft ingest"):
         return _ingest(street, out or street.run_dir / "ingest")
 

@@ -14,6 +14,7 @@ from heft.model.predict import pushed_model
 from heft.ranking_expression import RankingExpression
 from heft.scoring import ScoreReport, ScoreSettings, score
 from heft.screen import journal_of
+from heft.storage import writing_to
 from pipeline.beam import beam_args
 from pipeline.street import Street
 
@@ -64,7 +65,7 @@ def score_files(
     options = PipelineOptions(beam_args(config.beam))
     FileSystems.set_options(options)
     log_to_file(run_dir / "score_logs.txt", street.verbose, journal_of(street.console))
-    with street.console.status(f"scoring {inputs}"):
+    with street.console.status(f"scoring {inputs}"), writing_to(output):
         report = score(settings, output, lambda: beam.Pipeline(options=options))
     street.console.print(_table(report, output))
     return report

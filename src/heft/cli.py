@@ -29,7 +29,7 @@ from heft.cli_showing import show_crash, show_error, show_usage, tell_of_end, te
 from heft.errors import ConfigError, HeftError
 from heft.exit_codes import ExitCode, exit_code_lines
 from heft.signals import Ending, ended_by_signal
-from heft.storage import storage_fault
+from heft.storage import storage_fault, writing_to
 
 __all__ = ["app", "main"]
 
@@ -128,7 +128,8 @@ def simulate(
         key = ".".join(str(part) for part in fault["loc"])
         said = fault["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{key}={fault['input']!r}: {said}" if key else said) from error
-    counts = run_simulation(settings, out)
+    with writing_to(out):
+        counts = run_simulation(settings, out)
     for name, count in counts.items():
         screen.print(f"{name.replace('_', ' '):<22}{count:>12,}")
     screen.print(f"logs in {out}")

@@ -22,6 +22,7 @@ _TITLES = {
     "pushed": "pushed a model",
 }
 _NAMELESS = "the webhook"
+_NO_ADDRESS = "its address is none: expected one that begins with https:// or http://"
 _WORTH_ANOTHER_TRY = (408, 425, 429)  # and all from 500
 
 
@@ -81,7 +82,7 @@ def send(url: str, body: dict[str, Any], settings: NotifySettings) -> str | None
 def _try(url: str, body: dict[str, Any], settings: NotifySettings) -> str | None:
     host, fault = _host(url), ""
     if not url.startswith(("http://", "https://")) or host == _NAMELESS:
-        return "its address is none: expected one that begins with https:// or http://"
+        return _NO_ADDRESS
     with urllib3.PoolManager() as pool:
         for attempt in range(settings.retries + 1):
             if attempt:
@@ -94,6 +95,8 @@ def _try(url: str, body: dict[str, Any], settings: NotifySettings) -> str | None
                     headers={"Content-Type": "application/json"}, preload_content=False,
                     timeout=urllib3.Timeout(total=settings.timeout_seconds),
                 )  # fmt: skip
+            except urllib3.exceptions.LocationValueError:
+                return _NO_ADDRESS
             except urllib3.exceptions.HTTPError as error:
                 # Its text may hold the address, which is a secret.
                 fault = f"{host} {_what(error)}"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from heft.errors import InputError, LockedError
-from heft.storage import storage_fault
+from heft.storage import storage_fault, writing_to
 
 __all__ = ["RUN_LOCK", "alone"]
 
@@ -38,7 +38,7 @@ def alone(folder: Path, doing: str, name: str = RUN_LOCK) -> Iterator[int]:
 
     Raises:
         LockedError: somebody else has it.
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be written, now or later.
         InputError: the folder is a file, or its file system has no locks.
     """
     made = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
@@ -57,7 +57,8 @@ def alone(folder: Path, doing: str, name: str = RUN_LOCK) -> Iterator[int]:
         fault = storage_fault(error, folder)
         raise error if fault is None else fault from error
     try:
-        yield lock
+        with writing_to(folder):
+            yield lock
     finally:
         # While it is held: who has the old file open sees that the name leads elsewhere.
         with suppress(OSError):

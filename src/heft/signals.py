@@ -9,6 +9,7 @@ from types import FrameType
 
 __all__ = ["Ending", "ended_by_signal"]
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE = 5.0  # seconds to take things down in
 
 
@@ -46,6 +47,9 @@ def ended_by_signal(say: Callable[[Ending], None]) -> Iterator[Ending]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         if ending.number is None:
             ending.number = number
+            # Who asks again is to wait for the end, to the last line of the process.
+            for other in _SIGNALS:
+                signal.signal(other, signal.SIG_IGN)
             timer = threading.Timer(_PATIENCE, last_resort)
             timer.daemon = True
             timer.start()
@@ -54,12 +58,10 @@ def ended_by_signal(say: Callable[[Ending], None]) -> Iterator[Ending]:
     if threading.current_thread() is not threading.main_thread():
         yield ending
         return
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
     try:
         yield ending
     finally:
-        if ending.number is None:  # else whoever asks again is to wait for the end
+        if ending.number is None:
             for number, handler in before.items():
                 signal.signal(number, handler)

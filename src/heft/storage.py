@@ -10,11 +10,12 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from heft.errors import StorageError
 
-__all__ = ["bytes_text", "check_space", "storage_fault"]
+__all__ = ["bytes_text", "check_space", "storage_fault", "writing_to"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -55,6 +56,22 @@ def storage_fault(
             continue
         return StorageError(_message(code, path or folder))
     return None
+
+
+@contextmanager
+def writing_to(folder: str | Path) -> Iterator[None]:
+    """What is done in this context writes to a folder.
+
+    Raises:
+        StorageError: a disk or its rights are behind what went wrong.
+    """
+    try:
+        yield
+    except Exception as error:
+        fault = storage_fault(error, folder)
+        if fault is None or fault is error:
+            raise
+        raise fault from error
 
 
 def check_space(folder: Path) -> str | None:

@@ -118,6 +118,7 @@ def test_engines_python_and_c_write_lines_that_are_json(
     code = """
 import logging, os, sys, warnings
 from pathlib import Path
+from heft.console import log_to_file, quiet
 from heft.journal import Journal
 verbose = sys.argv[1] == "verbose"
 journal = Journal(os.dup(2))

@@ -135,7 +135,8 @@ def test_one_who_answers_without_end_is_left(hooks: list[Hook]) -> None:
         (f"hooks.example.com/{SECRET}", "its address is none"),
         (f"file:///{SECRET}", "its address is none"),
         (f"http://[{SECRET}", "its address is none"),
-        (f"http://me:{SECRET}@127.0.0.1:1/x", "127.0.0.1"),
+        (f"http://127.0.0.1:99999/{SECRET}", "its address is none"),
+        ("http://me:the-token@127.0.0.1:1/x", "127.0.0.1 could not be connected to"),
     ],
 )
 def test_what_goes_wrong_is_said_without_the_address(url: str, said: str) -> None:

@@ -27,6 +27,14 @@ def _raised(work, *arguments) -> Exception:
     return caught.value
 
 
+@pytest.fixture
+def full(tmp_path: Path) -> str:
+    """A file on a full device, which a writer that tidies up may remove: it is a link."""
+    link = tmp_path / "full"
+    link.symlink_to("/dev/full")
+    return str(link)
+
+
 def _write(path: str) -> None:
     with open(path, "wb", buffering=0) as file:
         file.write(b"x")
@@ -42,8 +50,8 @@ def _write_by_arrow(path: str) -> None:
 
 
 @pytest.mark.parametrize("write", [_write, _write_by_tensorflow, _write_by_arrow])
-def test_a_full_device_is_found_whoever_writes_there(write, tmp_path: Path) -> None:
-    fault = storage_fault(_raised(write, "/dev/full"), tmp_path)
+def test_a_full_device_is_found_whoever_writes_there(write, full: str) -> None:
+    fault = storage_fault(_raised(write, full), Path(full).parent)
     assert isinstance(fault, StorageError)
     assert fault.exit_code == ExitCode.STORAGE
     assert str(fault).startswith("no space is left for /")
@@ -51,22 +59,22 @@ def test_a_full_device_is_found_whoever_writes_there(write, tmp_path: Path) -> N
     assert "\n" not in str(fault)
 
 
-def test_it_is_found_behind_other_errors_and_in_their_text(tmp_path: Path) -> None:
-    full = _raised(_write, "/dev/full")
+def test_it_is_found_behind_other_errors_and_in_their_text(tmp_path: Path, full: str) -> None:
+    refused = _raised(_write, full)
 
     def wrapped() -> None:
         try:
-            raise full
+            raise refused
         except OSError as error:
             raise RuntimeError("the engine failed") from error
 
     def in_passing() -> None:
         try:
-            raise full
+            raise refused
         except OSError:
             raise ValueError("while tidying up")  # noqa: B904
 
-    for error in (_raised(wrapped), _raised(in_passing), RuntimeError("outer", full)):
+    for error in (_raised(wrapped), _raised(in_passing), RuntimeError("outer", refused)):
         assert "no space is left" in str(storage_fault(error, tmp_path))
     # As Beam has it, which keeps the text alone.
     text = f"Traceback …\nOSError: [Errno 28] {os.strerror(28)}: '{tmp_path}/x' [while running 'W']"
@@ -125,7 +133,7 @@ def test_a_folder_that_is_read_only_is_found_before_anything_is_done(tmp_path: P
     disk, arguments = tmp_path / "disk", ("run", config_in(tmp_path), "--runs")
     if may_mount():
         code, said = on_a_small_disk("1m", "remount,ro", disk, *arguments, disk / "runs")
-        assert f"{disk}/runs/shop cannot be written, its file system is read-only" in said
+        assert f"{disk}/runs cannot be written, its file system is read-only" in said
     else:
         disk.mkdir(mode=0o500)
         code, said = run_heft([], tmp_path, *arguments, disk / "runs")
