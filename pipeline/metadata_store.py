@@ -10,7 +10,9 @@ from tfx.orchestration import metadata
 
 from pipeline.places import Places
 
-__all__ = ["connection_of", "node_of", "opened", "pipeline_executions"]
+__all__ = ["connection_of", "node_executions", "node_of", "opened", "pipeline_executions"]
+
+_NODE = "node"  # the type of the context that TFX keeps for each node, named pipeline.node
 
 
 def connection_of(places: Places) -> Any:
@@ -26,17 +28,29 @@ def opened(connection: Any) -> Iterator[metadata_store.MetadataStore]:
 
 
 def pipeline_executions(store: metadata_store.MetadataStore, pipeline: str) -> list[pb.Execution]:
-    """All executions of a pipeline, whatever their state; none of one that never ran."""
-    if "pipeline" not in {kind.name for kind in store.get_context_types()}:
-        return []
-    context = store.get_context_by_type_and_name("pipeline", pipeline)
-    return [] if context is None else list(store.get_executions_by_context(context.id))
+    """All executions of a pipeline, the oldest first, whatever their state."""
+    return _of_context(store, "pipeline", pipeline)
+
+
+def node_executions(
+    store: metadata_store.MetadataStore, pipeline: str, node: str
+) -> list[pb.Execution]:
+    """Those of one of its nodes."""
+    return _of_context(store, _NODE, f"{pipeline}.{node}")
+
+
+def _of_context(store: metadata_store.MetadataStore, kind: str, name: str) -> list[pb.Execution]:
+    if kind not in {one.name for one in store.get_context_types()}:
+        return []  # nothing has run yet
+    context = store.get_context_by_type_and_name(kind, name)
+    found = [] if context is None else store.get_executions_by_context(context.id)
+    return sorted(found, key=lambda one: one.id)
 
 
 def node_of(store: metadata_store.MetadataStore, execution: int) -> str | None:
-    """The node that an execution is of: TFX keeps it as the context `pipeline.node`."""
+    """The node that an execution is of."""
     kinds = {kind.id: kind.name for kind in store.get_context_types()}
     for context in store.get_contexts_by_execution(execution):
-        if kinds.get(context.type_id) == "node":
+        if kinds.get(context.type_id) == _NODE:
             return str(context.name.split(".", 1)[1])
     return None

@@ -8,7 +8,7 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 from tfx.components.evaluator import constants
 
 from components.artifacts import GATE_FORMAT, PairReadings, TextEmbeddings
-from pipeline.metadata_store import node_of, pipeline_executions
+from pipeline.metadata_store import node_executions, node_of, pipeline_executions
 
 __all__ = ["Doomed", "Kept", "doomed"]
 
@@ -69,14 +69,10 @@ def doomed(
         for artifact in store.get_artifacts()
         if artifact.state == pb.Artifact.LIVE and Path(artifact.uri).is_relative_to(root)
     ]
-    executions = sorted(pipeline_executions(store, pipeline), key=lambda one: one.id)
-    ended = [
-        one
-        for one in executions
-        if one.last_known_state in _DONE and node_of(store, one.id) == _LAST_NODE
-    ]
+    reports = node_executions(store, pipeline, _LAST_NODE)
+    ended = [one for one in reports if one.last_known_state in _DONE]
     since = _first_of(store, ended[-kept.runs].id) if len(ended) > kept.runs else 0
-    ids = [one.id for one in executions if one.id >= since]
+    ids = [one.id for one in pipeline_executions(store, pipeline) if one.id >= since]
     events = store.get_events_by_execution_ids(ids) if ids else []
     stays = {event.artifact_id for event in events} | _needed(store, live, kept)
     going = [artifact for artifact in live if artifact.id not in stays]

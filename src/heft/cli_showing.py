@@ -45,6 +45,9 @@ def show_crash(error: Exception) -> None:
 
 def tell_of_signal(ending: Ending) -> None:
     """The one line at the end of a command that was told to end."""
+    if ending.told:
+        return
+    ending.told = True
     how = "interrupted" if ending.number == signal.SIGINT else "ended by SIGTERM"
     said = f"{how}; the finished nodes are kept, run again to go on"
     if screen.journal is None:

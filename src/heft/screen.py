@@ -52,7 +52,7 @@ def tell(console: Console, event: str, shown: str, level: str = "info", **fields
         fields: of the event.
     """
     if journal := journal_of(console):
-        journal.write(event, _plain(shown, soft_wrap=True), level, **fields)
+        journal.write(event, _plain(shown, soft_wrap=True).strip(), level, **fields)
     elif shown:
         console.print(shown, soft_wrap=True)
 

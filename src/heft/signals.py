@@ -18,9 +18,11 @@ class Ending:
 
     Attributes:
         number: of the first signal; None while there was none.
+        told: whether the user was told already.
     """
 
     number: int | None = None
+    told = False
 
     @property
     def exit_code(self) -> int:
