@@ -156,7 +156,7 @@ journal.write("ended", exit_code=0)
         [failed] = [event for event in events if event["message"] == "it failed"]
         assert "ZeroDivisionError" in failed["traceback"] and failed["level"] == "error"
         # The file has it all, whatever the terminal gets.
-        assert "absl speaks" in (tmp_path / how).read_text()
+        assert b"absl speaks" in (tmp_path / how).read_bytes()
 
 
 @given(

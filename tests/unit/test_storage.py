@@ -14,9 +14,7 @@ import tensorflow as tf
 from heft.errors import StorageError
 from heft.exit_codes import ExitCode
 from heft.storage import bytes_text, check_space, storage_fault
-from tests.unit.commands import config_in
-from tests.unit.logs.logbook import put_shop, shop
-from tests.unit.small_disks import limited, may_mount, on_a_small_disk, run_heft
+from tests.unit.small_disks import limited, may_mount, on_a_small_disk
 
 ROOT = Path(__file__).parents[2]
 
@@ -126,24 +124,3 @@ def test_a_disk_that_fills_up_ends_in_one_message(tmp_path: Path) -> None:
         assert "may not grow" in said
     assert code == ExitCode.STORAGE
     assert said.count("\n") == 1, said
-
-
-def test_a_folder_that_is_read_only_is_found_before_anything_is_done(tmp_path: Path) -> None:
-    put_shop(tmp_path / "logs", shop())
-    disk, arguments = tmp_path / "disk", ("run", config_in(tmp_path), "--runs")
-    if may_mount():
-        code, said = on_a_small_disk("1m", "remount,ro", disk, *arguments, disk / "runs")
-        assert f"{disk}/runs cannot be written, its file system is read-only" in said
-    else:
-        disk.mkdir(mode=0o500)
-        code, said = run_heft([], tmp_path, *arguments, disk / "runs")
-        assert f"{disk}/runs" in said and "this user has no right to" in said
-    assert (code, said.count("\n")) == (ExitCode.STORAGE, 1), said
-
-
-def test_a_limit_of_the_files_size_is_one_message(tmp_path: Path) -> None:
-    code, said = limited(
-        tmp_path, 20, "simulate", "builtin", "--out", tmp_path / "m", "--sessions", 400
-    )
-    assert (code, said.count("\n")) == (ExitCode.STORAGE, 1), said
-    assert "may not grow any further" in said
