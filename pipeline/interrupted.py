@@ -15,7 +15,7 @@ from tfx.orchestration.pipeline import Pipeline
 from pipeline.metadata_store import node_of, opened, pipeline_executions
 from pipeline.removing import finish_removing
 
-__all__ = ["forget_interrupted", "interrupted_folders"]
+__all__ = ["forget_interrupted"]
 
 _SYSTEM = ".system"
 
@@ -40,7 +40,7 @@ def _forget(store: metadata_store.MetadataStore, pipeline: str, root: Path, alon
         if execution.last_known_state != pb.Execution.RUNNING:
             continue
         node = node_of(store, execution.id)
-        folders = [] if node is None else interrupted_folders(root / node, execution.id)
+        folders = [] if node is None else _folders(root / node, execution.id)
         if not folders and not alone:
             continue
         for folder in folders:
@@ -52,7 +52,7 @@ def _forget(store: metadata_store.MetadataStore, pipeline: str, root: Path, alon
     return len(found)
 
 
-def interrupted_folders(node: Path, execution: int) -> list[Path]:
+def _folders(node: Path, execution: int) -> list[Path]:
     """Where an execution that did not end wrote; a node's folder has one for each output."""
     made = [folder / str(execution) for folder in node.glob("*") if folder.name != _SYSTEM]
     system = [node / _SYSTEM / "executor_execution" / str(execution)]

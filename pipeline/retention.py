@@ -119,14 +119,15 @@ def _needed(store: metadata_store.MetadataStore, live: list[pb.Artifact], kept: 
 def _blessed(
     store: metadata_store.MetadataStore, by_kind: dict[str, list[pb.Artifact]]
 ) -> set[int]:
-    """The last model that the judge blessed, and the blessing."""
+    """The newest model that the judge ever blessed, and what it was blessed by."""
     models = {model.id for model in by_kind.get("Model", [])}
-    for blessing in reversed(by_kind.get("ModelBlessing", [])):
+    blessings: dict[int, set[int]] = {}
+    for blessing in by_kind.get("ModelBlessing", []):
         model = _number(blessing, constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY)
         good = _number(blessing, constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
-        if good and model in models and _maker(store, blessing.id) == _JUDGE:
-            return {blessing.id, model}
-    return set()
+        if model in models and good and _maker(store, blessing.id) == _JUDGE:
+            blessings.setdefault(model, set()).add(blessing.id)
+    return {max(blessings), *blessings[max(blessings)]} if blessings else set()
 
 
 def _passed(anomalies: list[pb.Artifact]) -> set[int]:

@@ -43,7 +43,10 @@ def ended_by_signal(say: Callable[[Ending], None]) -> Iterator[Ending]:
     ending = Ending()
 
     def last_resort() -> None:
-        say(ending)
+        # By another thread: one that is stuck may hold what `say` waits for.
+        teller = threading.Thread(target=say, args=(ending,), daemon=True)
+        teller.start()
+        teller.join(1.0)
         os._exit(ending.exit_code)
 
     def interrupt(number: int, frame: FrameType | None) -> None:

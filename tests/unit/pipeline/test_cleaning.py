@@ -47,12 +47,16 @@ NODES = list(STREET)
 
 @dataclass(frozen=True)
 class Told:
-    """A run: the node from which on it is not in the cache, where it is killed, and the rest."""
+    """A run: the node from which on it is not in the cache, where it is killed, and the rest.
+
+    What is in the cache is of the run before, or of one so many before that.
+    """
 
     anew_from: int
     killed_in: int | None
     blessed: bool
     span: int
+    back: int = 0
 
 
 @dataclass
@@ -62,7 +66,7 @@ class House:
     folder: Path
     store: metadata_store.MetadataStore
     runs: int = 0
-    last: dict[str, pb.Artifact] = field(default_factory=dict)
+    outputs: list[dict[str, pb.Artifact]] = field(default_factory=list)
     made: list[dict[str, int]] = field(default_factory=list)  # by finished run
     versions: list[str] = field(default_factory=list)
 
@@ -94,10 +98,12 @@ class House:
         self.runs += 1
         run = self._context("pipeline_run", str(self.runs))
         anew = {node: index >= told.anew_from for index, node in enumerate(NODES)}
+        back = min(told.back, len(self.outputs) - 1)
+        last = self.outputs[-1 - back] if self.outputs else {}
         outputs: dict[str, pb.Artifact] = {}
         for index, (node, (key, reads)) in enumerate(STREET.items()):
             inputs = [outputs[name] for name in reads]
-            cached = not anew[node] and key in self.last
+            cached = not anew[node] and key in last
             execution = self._begin(node, run, inputs)
             if not cached:
                 (self.root / node / key / str(execution)).mkdir(parents=True)
@@ -107,10 +113,10 @@ class House:
                 )
             if told.killed_in == index:
                 return
-            made = self.last[key] if cached else self._artifact(node, key, execution, told, outputs)
+            made = last[key] if cached else self._artifact(node, key, execution, told, outputs)
             self._end(execution, key, made, cached)
             outputs[key] = made
-        self.last = outputs
+        self.outputs.append(outputs)
         self.made.append({key: made.id for key, made in outputs.items()})
 
     def _begin(self, node: str, run: int, inputs: list[pb.Artifact]) -> int:
@@ -209,6 +215,7 @@ TOLD = st.builds(
     killed_in=st.one_of(st.none(), st.none(), st.integers(0, len(NODES) - 1)),
     blessed=st.booleans(),
     span=st.integers(0, 4),
+    back=st.integers(0, 3),
 )
 
 
