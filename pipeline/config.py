@@ -15,6 +15,7 @@ from heft.gate.settings import GateSettings
 from heft.importance.settings import ImportanceSettings
 from heft.logs.settings import LogsSettings
 from heft.model.settings import ModelSettings
+from heft.notify import NotifySettings
 from heft.selection.settings import RankingSettings
 from heft.serving_check import ServingCheckSettings
 from heft.serving_settings import ServingSettings
@@ -60,6 +61,7 @@ class PipelineConfig(Settings):
     serving_check: ServingCheckSettings = ServingCheckSettings()
     serving: ServingSettings = ServingSettings()
     stream: StreamingSettings = StreamingSettings()
+    notify: NotifySettings | None = None
     beam: tuple[str, ...] = ()
 
     @model_validator(mode="after")
