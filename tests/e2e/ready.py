@@ -119,12 +119,19 @@ def _stop_in(node: str) -> None:
 
     run = launcher.Launcher._run_executor
 
-    def stop_then_run(self: Any, *details: Any) -> Any:
-        if self._pipeline_node.node_info.id == node:
+    def run_stopping(self: Any, *details: Any) -> Any:
+        operator = self._executor_operator
+        execute = operator.run_executor
+
+        def stop_then_execute(*details: Any) -> Any:
             os.kill(os.getpid(), signal.SIGSTOP)
+            return execute(*details)
+
+        if self._pipeline_node.node_info.id == node:
+            operator.run_executor = stop_then_execute
         return run(self, *details)
 
-    launcher.Launcher._run_executor = stop_then_run
+    launcher.Launcher._run_executor = run_stopping
 
 
 if __name__ == "__main__":
