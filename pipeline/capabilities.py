@@ -85,9 +85,10 @@ CAPABILITIES = (
 )  # fmt: skip
 
 
-def capability_table() -> Table:
-    """The same, to be printed."""
-    table = Table("", "local", "kubeflow", "vertex", "why", box=box.SIMPLE_HEAD)
+def capability_table(target: Target) -> Table:
+    """What there is on one of them, and what takes the place of what there is not."""
+    table = Table("", target, "why", box=box.SIMPLE_HEAD)
     for row in CAPABILITIES:
-        table.add_row(*(escape(cell) for cell in row))
+        there = row.kubeflow if target == "kubeflow" else row.vertex
+        table.add_row(escape(row.what), escape(there), escape(row.why if there != YES else ""))
     return table

@@ -23,6 +23,7 @@ from heft.pod.memory import Memory
 from heft.pod.places import bring_home, send_back, type_title
 from heft.pod.rendezvous import free_address, meet, tf_config
 from pipeline.pods import OWN_TYPES, Pod
+from pipeline.runtime_parameters import from_parameters
 
 __all__ = ["main", "prepare_inputs"]
 
@@ -112,7 +113,7 @@ def _judging(pod: Pod, asked: dict[str, Any]) -> str:
     from pipeline.thresholds import Thresholds
 
     assert pod.thresholds is not None
-    thresholds = Thresholds.model_validate({**pod.thresholds, **asked})
+    thresholds = Thresholds.model_validate(pod.thresholds | from_parameters(asked))
     settings = EvaluationSettings.model_validate(pod.evaluation)
     return str(proto_utils.proto_to_json(eval_config(thresholds, pod.slices, settings)))
 

@@ -34,7 +34,16 @@ from pipeline.simulating import simulate_logs
 if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
 
-__all__ = ["Prepared", "Street", "logs_of", "prepare", "run_nodes", "run_street", "tell_of_absent"]
+__all__ = [
+    "Prepared",
+    "Street",
+    "logs_of",
+    "prepare",
+    "run_facts",
+    "run_nodes",
+    "run_street",
+    "tell_of_absent",
+]
 
 _SIMULATED_KEY = "simulated shoppers are not people"
 _PACKAGES = ("heft", "tfx", "tensorflow", "keras", "keras-hub", "apache-beam")
@@ -111,7 +120,7 @@ def run_street(street: Street) -> dict[str, Any]:
         GateError: a gate stopped the run.
     """
     ready = prepare(street)
-    facts = _run_facts(ready, street)
+    facts = run_facts(ready, street)
     from pipeline.pipeline import create_pipeline  # TFX, which takes its time to import
 
     pipeline = create_pipeline(ready.config, ready.places(), ready.fingerprint, json.dumps(facts))
@@ -238,7 +247,8 @@ def _places(run_dir: Path, schema_file: str | None) -> Places:
     )
 
 
-def _run_facts(ready: Prepared, street: Street) -> dict[str, Any]:
+def run_facts(ready: Prepared, street: Street) -> dict[str, Any]:
+    """What the report says of the run itself."""
     config = ready.config
     dumped = config.model_dump_json(exclude={"tune"})
     return {

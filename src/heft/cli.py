@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from heft import cli_after, cli_schema, cli_serving
+from heft import cli_after, cli_scale, cli_schema, cli_serving
 from heft.cli_options import (
     RUNS,
     Config,
@@ -185,6 +185,7 @@ for command in (
     cli_serving.stream,
 ):
     app.command()(command)
+app.command("compile")(cli_scale.compile_)
 app.add_typer(cli_schema.app, name="schema")
 
 
