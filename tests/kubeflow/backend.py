@@ -158,18 +158,14 @@ class Backend:
         for key, kind in component["outputDefinitions"]["artifacts"].items():
             (place / "uuid").mkdir(parents=True, exist_ok=True)
             artifacts[key] = {
-                "artifacts": [
-                    {"uri": f"file://{place}/uuid/{key}", "type": kind["artifactType"]}
-                ]
+                "artifacts": [{"uri": f"file://{place}/uuid/{key}", "type": kind["artifactType"]}]
             }
         return {
             "artifacts": artifacts,
             "outputFile": str(done.folder / "outputs" / name / "output_metadata.json"),
         }
 
-    def _start(
-        self, name: str, container: dict[str, Any], told: dict[str, Any], done: Run
-    ) -> None:
+    def _start(self, name: str, container: dict[str, Any], told: dict[str, Any], done: Run) -> None:
         arguments = [a.replace("{{$}}", json.dumps(told)) for a in container["args"]]
         python, *command = container["command"]
         assert python == "python"
