@@ -8,7 +8,7 @@ PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test test-all lint format types lock clean
+.PHONY: help setup demo test test-all test-kubeflow lint format types lock clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ test: $(READY)  ## All tests but the slow proofs
 
 test-all: $(READY)  ## All tests
 	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
+
+test-kubeflow: $(READY)  ## The street pod by pod, and workers that train together
+	$(BIN)/python -m pytest -q tests/kubeflow tests/unit/model/test_workers_export.py
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .

@@ -20,7 +20,7 @@ from pipeline.run_pod import prepare_inputs
 from pipeline.street import Street
 from tests.kubeflow.configs import CLUSTER, STREET
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 FULL = """
 kubeflow:
   volume: heft-shared
