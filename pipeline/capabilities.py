@@ -60,8 +60,10 @@ CAPABILITIES = (
         "tasks of Vertex AI Pipelines do not reach each other; one machine with several "
         "accelerators does",
     ),
-    Capability("WeightedTrainer, a killed one goes on", YES, "with a volume", YES,
-               "a pod's own disk is gone with it"),
+    Capability(
+        "WeightedTrainer, a killed one goes on", YES, _SHARED, _SHARED,
+        "a pod's own disk is gone with it; several workers begin anew, and FineTuner",
+    ),
     Capability("SliceTagger, Evaluator, WeightingJudge", YES, YES, YES),
     Capability(
         "Evaluator, against the last blessed model", "resolver", _SHARED, _SHARED, "as above"

@@ -80,6 +80,7 @@ def pod_nodes(config: PipelineConfig, schema: str | None, run_facts: str) -> lis
         pod = _pod(node, config, schema).model_copy(
             update={
                 "memory": memory,
+                "resume": f"{memory}/resume" if node.id == "WeightedTrainer" else "",
                 "recall": recalled[node.id],
                 "remember": tuple(_remembered(node.id, wanted, config)),
             }

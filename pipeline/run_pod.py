@@ -9,6 +9,7 @@ it, what the node answers is put back, and what the next run wants is kept.
 import argparse
 import hashlib
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from typing import Any
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from heft.errors import HeftError
 from heft.pod.memory import Memory
 from heft.pod.places import bring_home, send_back, type_title
 from heft.pod.rendezvous import free_address, meet, tf_config
@@ -84,6 +86,8 @@ def prepare_inputs(told: dict[str, Any], pod: Pod, before: dict[str, str], scrat
         _set(values, "settings", "span", asked["span"])
     if pod.thresholds is not None:
         values["eval_config"] = _judging(pod, asked)
+    if pod.resume:
+        values["resume_folder"] = pod.resume
     _recall(told, pod, before)
     if pod.workers is not None:
         _meet(told, pod)
@@ -178,7 +182,7 @@ def _run_tfx(arguments: list[str]) -> None:
 
     # Beam's and absl's flags read the command line; what stands there is not theirs.
     sys.argv = [sys.argv[0]]
-    entrypoint.main(entrypoint._parse_flags([sys.argv[0], *arguments]))
+    entrypoint.main(entrypoint._parse_flags(arguments))
 
 
 def _normal(text: str) -> dict[str, Any]:
@@ -193,4 +197,9 @@ def _set(values: dict[str, Any], name: str, key: str, value: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        main(sys.argv[1:])
+    except HeftError as error:
+        logging.getLogger("heft").error("%s", error)
+        sys.exit(error.exit_code)
