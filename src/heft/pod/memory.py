@@ -57,19 +57,17 @@ class Memory:
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
 
-    def keep(
-        self,
-        name: str,
-        path: str,
-        source: str,
-        type_title: str,
-        metadata: dict[str, Any],
-        most: int,
-    ) -> None:
-        """Copies what lies at `path`; of each name the last `most` stay."""
+    def keep(self, name: str, path: str, entry: dict[str, Any], most: int) -> None:
+        """Copies what lies at `path`; of each name the last `most` stay.
+
+        Args:
+            name: to find it by.
+            path: of the files.
+            entry: `source`, `type_title` and `metadata` as of `Kept`.
+            most: that stay.
+        """
         place = self._next(name)
         shutil.copytree(path, place / _CONTENT)
-        entry = {"source": source, "type_title": type_title, "metadata": metadata}
         (place / _ENTRY).write_text(json.dumps(entry, indent=1), encoding="utf-8")
         for old in self.entries(name)[:-most]:
             # Out of sight first: a reader takes an entry whole or not at all.
