@@ -15,19 +15,24 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
+from pydantic import BaseModel, ValidationError
 
-from heft.errors import HeftError
+from heft.errors import ConfigError, HeftError
+from heft.logs.settings import LogsSettings
 from heft.pod.memory import Memory
 from heft.pod.places import bring_home, send_back, type_title
 from heft.pod.rendezvous import free_address, meet, tf_config
+from pipeline.config_faults import explain
 from pipeline.pods import OWN_TYPES, Pod
 from pipeline.runtime_parameters import from_parameters
 
 __all__ = ["main", "prepare_inputs"]
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 _SIMULATED_KEY = "simulated shoppers are not people"
 
@@ -84,6 +89,7 @@ def prepare_inputs(told: dict[str, Any], pod: Pod, before: dict[str, str], scrat
         _simulate(pod, asked, values, scratch)
     if asked.get("span"):
         _set(values, "settings", "span", asked["span"])
+        _checked(LogsSettings, json.loads(values["settings"]))
     if pod.thresholds is not None:
         values["eval_config"] = _judging(pod, asked)
     if pod.resume:
@@ -95,16 +101,13 @@ def prepare_inputs(told: dict[str, Any], pod: Pod, before: dict[str, str], scrat
 
 def _simulate(pod: Pod, asked: dict[str, Any], values: dict[str, Any], scratch: Path) -> None:
     """Logs of a simulated shop, where a run on one machine has them made before its nodes."""
-    from heft.logs.settings import LogsSettings
     from heft.simulate import SimulationSettings, simulate
 
     changed = {"sessions": int(asked["sessions"])} if "sessions" in asked else {}
-    settings = SimulationSettings.model_validate_json(
-        json.dumps({**(pod.simulate or {}), **changed})
-    )
+    settings = _checked(SimulationSettings, {**(pod.simulate or {}), **changed})
     simulate(settings, scratch / "logs")
     _set(values, "settings", "root", str(scratch / "logs"))
-    logs = LogsSettings.model_validate_json(values["settings"])
+    logs = _checked(LogsSettings, json.loads(values["settings"]))
     os.environ.setdefault(logs.privacy.key_variable, _SIMULATED_KEY)
 
 
@@ -117,8 +120,8 @@ def _judging(pod: Pod, asked: dict[str, Any]) -> str:
     from pipeline.thresholds import Thresholds
 
     assert pod.thresholds is not None
-    thresholds = Thresholds.model_validate(pod.thresholds | from_parameters(asked))
-    settings = EvaluationSettings.model_validate(pod.evaluation)
+    thresholds = _checked(Thresholds, pod.thresholds | from_parameters(asked))
+    settings = _checked(EvaluationSettings, pod.evaluation)
     return str(proto_utils.proto_to_json(eval_config(thresholds, pod.slices, settings)))
 
 
@@ -189,6 +192,19 @@ def _normal(text: str) -> dict[str, Any]:
     """Kubeflow's JSON with one spelling of every name."""
     told = json_format.Parse(text, pipeline_spec_pb2.ExecutorInput(), ignore_unknown_fields=True)
     return dict(json_format.MessageToDict(told))
+
+
+def _checked(kind: type[Checked], values: dict[str, Any]) -> Checked:
+    """Settings, with what somebody set for this run.
+
+    Raises:
+        ConfigError: they are impossible.
+    """
+    try:
+        # From JSON, in which a tuple is a list.
+        return kind.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise ConfigError(explain(error, {}, kind)) from error
 
 
 def _set(values: dict[str, Any], name: str, key: str, value: Any) -> None:

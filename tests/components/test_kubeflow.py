@@ -17,7 +17,9 @@ from pipeline.capabilities import CAPABILITIES
 from pipeline.pods import OWN_TYPES, Pod
 from pipeline.run_kubeflow import compile_street
 from pipeline.run_pod import prepare_inputs
+from pipeline.runtime_parameters import JUDGED_BY
 from pipeline.street import Street
+from pipeline.thresholds import Thresholds
 from tests.kubeflow.configs import CLUSTER, STREET
 
 ROOT = Path(__file__).parents[2]
@@ -245,6 +247,29 @@ def test_a_span_and_thresholds_of_one_run_reach_their_nodes(tmp_path: Path) -> N
     values = told["inputs"]["parameterValues"]
     assert set(values) == {"settings"}
     assert LogsSettings.model_validate_json(values["settings"]).span == 20260301
+
+
+@pytest.mark.parametrize(
+    ("pod", "asked", "said"),
+    [
+        (Pod(runtime=("span",)), {"span": "yesterday"}, "span='yesterday'"),
+        (
+            Pod(runtime=("sessions",), simulate={"source": "builtin"}), {"sessions": 0.0},
+            "sessions=0",
+        ),
+        (
+            Pod(runtime=JUDGED_BY, thresholds=Thresholds().model_dump(mode="json")),
+            {"calibration_lowest": 3.0, "calibration_highest": 2.0}, "lets no model pass",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_of_a_run_is_said_in_the_pod(
+    tmp_path: Path, pod: Pod, asked: dict, said: str
+) -> None:
+    logs = LogsSettings(root="/logs").model_dump_json()
+    told: dict = {"inputs": {"parameterValues": {"settings": logs, **asked}}}
+    with pytest.raises(ConfigError, match=said):
+        prepare_inputs(told, pod, {}, tmp_path)
 
 
 def test_the_table_of_the_documentation_is_the_one_of_the_code() -> None:
