@@ -136,6 +136,8 @@ def _pod(node: BaseNode, config: PipelineConfig, schema: str | None) -> Pod:
             slices=config.all_slices,
             evaluation=config.evaluation.model_dump(mode="json"),
         )
+    if node.id == "ReportGen":
+        return Pod(span_of="examples")
     if node.id == "ImportSchemaGen" and schema is not None:
         return Pod(texts={"schema_file": schema})
     return Pod()

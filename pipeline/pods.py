@@ -78,6 +78,7 @@ class Pod(Settings):
         texts: files by the parameter that is to name them.
         simulate: settings of a simulation whose logs are read.
         thresholds, slices, evaluation: what the Evaluator's config is made of.
+        span_of: an input whose span the report names.
         resume: folder where a training that is started again finds how far it was.
         workers: of a training.
     """
@@ -91,5 +92,6 @@ class Pod(Settings):
     thresholds: dict[str, Any] | None = None
     slices: tuple[str, ...] = ()
     evaluation: dict[str, Any] = Field(default_factory=dict)
+    span_of: str = ""
     resume: str = ""
     workers: Workers | None = None

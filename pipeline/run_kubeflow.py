@@ -64,9 +64,7 @@ def compiled(
     settings = config.kubeflow
     config = on_pods(config)
     ready = Prepared(config, Path(settings.shared), 0, "", schema)
-    facts = run_facts(ready, street)
-    facts["lineage"]["span"] = str(config.logs.span)
-    nodes = pod_nodes(config, schema, json.dumps(facts))
+    nodes = pod_nodes(config, schema, json.dumps(run_facts(ready, street)))
     _check_pods(settings.pods, [one.name for one in nodes])
     pipeline = Pipeline(
         pipeline_name=config.name,

@@ -92,6 +92,10 @@ def prepare_inputs(told: dict[str, Any], pod: Pod, before: dict[str, str], scrat
         _checked(LogsSettings, json.loads(values["settings"]))
     if pod.thresholds is not None:
         values["eval_config"] = _judging(pod, asked)
+    if pod.span_of:
+        facts = json.loads(values["run"])
+        facts["lineage"]["span"] = _span(told, pod.span_of)
+        values["run"] = json.dumps(facts)
     if pod.resume:
         values["resume_folder"] = pod.resume
     _recall(told, pod, before)
@@ -135,12 +139,17 @@ def _recall(told: dict[str, Any], pod: Pod, before: dict[str, str]) -> None:
         if wanted.before_span_of is None:
             found = memory.latest(wanted.name, own)
         else:
-            [candidate] = artifacts[wanted.before_span_of]["artifacts"]
-            span = int(candidate["metadata"]["span"])
+            span = _span(told, wanted.before_span_of)
             found = memory.spans_before(wanted.name, span, wanted.spans, wanted.since, wanted.alike)
         if found:
             artifacts[key] = {"artifacts": [kept.artifact() for kept in found]}
             before.update({str(kept.path): str(kept.path) for kept in found})
+
+
+def _span(told: dict[str, Any], key: str) -> int:
+    """Of an input."""
+    [artifact] = told["inputs"]["artifacts"][key]["artifacts"]
+    return int(artifact["metadata"]["span"])
 
 
 def _meet(told: dict[str, Any], pod: Pod) -> None:
