@@ -167,11 +167,6 @@ def _second_model(pods: Compiled) -> dict:
 
 def test_a_second_run_takes_up_what_the_first_left(pods: Compiled) -> None:
     known = _second_model(pods)
-    graph = pods.run.path("transform", "transform_graph")
-    again = graph.parent / "graph-again"
-    if not again.exists():
-        shutil.copytree(graph, again)
-    known["transform"]["transform_graph"] |= {"uri": f"file://{again}", "name": "902"}
     second = pods.backend.run("second", only={"text-embedder", "evaluator"}, known=known)
     table = json.loads(next(second.path("text-embedder", "embeddings").glob("*.json")).read_text())
     assert table["reused"] > 0 == table["embedded"]

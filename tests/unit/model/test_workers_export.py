@@ -62,8 +62,8 @@ def test_the_chief_alone_exports_and_what_it_exports_is_what_one_process_would(
         answers = Reloaded(together / "0" / f"{model}_dir").columns(ROWS)[f.CTR]
         alone = Reloaded(tmp_path / "alone" / model).columns(ROWS)[f.CTR]
         # Batch normalisation sees half a batch on each worker: close, not equal.
-        assert np.abs(answers - alone).max() < 0.05
-        assert np.ptp(alone) > 0.1
+        assert np.abs(answers - alone).mean() < 0.05
+        assert np.corrcoef(answers, alone)[0, 1] > 0.95
     losses = json.loads((together / "0" / "log_dir" / "history.json").read_text())
     one = facts(tmp_path / "alone", "history.json")
     for name in ("weighted", "control"):
