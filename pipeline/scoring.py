@@ -10,6 +10,7 @@ from rich.table import Table
 
 from heft.console import log_to_file
 from heft.errors import ConfigError
+from heft.logs.storage import is_remote
 from heft.model.predict import pushed_model
 from heft.ranking_expression import RankingExpression
 from heft.scoring import ScoreReport, ScoreSettings, score
@@ -25,7 +26,7 @@ def score_files(
     output: str,
     *,
     by: str,
-    model: Path | None,
+    model: str | None,
     columns: dict[str, Any],
     top: int,
 ) -> ScoreReport:
@@ -54,7 +55,7 @@ def score_files(
         ) from None
     settings = ScoreSettings(
         inputs=inputs,
-        model=str((model or pushed_model(run_dir)).absolute()),
+        model=_model(model or str(pushed_model(run_dir))),
         logs=config.logs,
         by=expression,
         columns={name: str(own) for name, own in columns.items()},
@@ -67,6 +68,11 @@ def score_files(
         report = score(settings, output, lambda: beam.Pipeline(options=options))
     street.console.print(_table(report, output))
     return report
+
+
+def _model(path: str) -> str:
+    """Workers may have another working directory."""
+    return path if is_remote(path) else str(Path(path).absolute())
 
 
 def _table(report: ScoreReport, output: str) -> Table:

@@ -1,6 +1,5 @@
 """Commands that put a trained model to work: offline, and as logs come in."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,7 +31,7 @@ def score(
     ] = "ctcvr",
     top: Annotated[int, typer.Option(help="Keep the best of each group; 0 keeps all.", min=0)] = 0,
     model: Annotated[
-        Path | None, typer.Option(help="A SavedModel, if not what the run pushed last.")
+        str | None, typer.Option(help="A SavedModel, if not what the run pushed last.")
     ] = None,
     column: Annotated[
         list[str] | None, typer.Option("--column", help="A column's own name: query=search_term.")
