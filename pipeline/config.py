@@ -16,6 +16,7 @@ from heft.importance.settings import ImportanceSettings
 from heft.kubeflow_settings import KubeflowSettings
 from heft.logs.settings import LogsSettings
 from heft.model.settings import ModelSettings
+from heft.notify import NotifySettings
 from heft.selection.settings import RankingSettings
 from heft.serving_check import ServingCheckSettings
 from heft.serving_settings import ServingSettings
@@ -61,6 +62,7 @@ class PipelineConfig(Settings):
     serving_check: ServingCheckSettings = ServingCheckSettings()
     serving: ServingSettings = ServingSettings()
     stream: StreamingSettings = StreamingSettings()
+    notify: NotifySettings | None = None
     beam: tuple[str, ...] = ()
     kubeflow: KubeflowSettings | None = None
 

@@ -14,6 +14,8 @@ from heft.logs.storage import is_remote
 from heft.model.predict import pushed_model
 from heft.ranking_expression import RankingExpression
 from heft.scoring import ScoreReport, ScoreSettings, score
+from heft.screen import journal_of
+from heft.storage import writing_to
 from pipeline.beam import beam_args
 from pipeline.street import Street
 
@@ -45,7 +47,7 @@ def score_files(
         InputError: the config, the input or the model cannot be used.
         GateError: too many rows cannot be used.
     """
-    run_dir = (street.runs / street.load().name).absolute()
+    run_dir = street.run_dir
     config = street.load(run_dir)
     try:
         expression = RankingExpression(config.serving.rankings.get(by, by))
@@ -63,8 +65,8 @@ def score_files(
     )
     options = PipelineOptions(beam_args(config.beam))
     FileSystems.set_options(options)
-    log_to_file(run_dir / "score_logs.txt", street.verbose)
-    with street.console.status(f"scoring {inputs}"):
+    log_to_file(run_dir / "score_logs.txt", street.verbose, journal_of(street.console))
+    with street.console.status(f"scoring {inputs}"), writing_to(output):
         report = score(settings, output, lambda: beam.Pipeline(options=options))
     street.console.print(_table(report, output))
     return report

@@ -7,6 +7,7 @@ import typer
 from heft.cli_options import (
     RUNS,
     Config,
+    LogFormat,
     RunName,
     RunsDir,
     Set,
@@ -41,6 +42,7 @@ def score(
     with_: With = None,
     set_: Set = None,
     verbose: Verbose = False,
+    log_format: LogFormat = "text",
 ) -> None:
     """Rank candidates in files by a pushed model, on Beam."""
     street = street_of(config, runs, with_, overrides(set_, name, None), verbose)
@@ -64,6 +66,7 @@ def stream(
     with_: With = None,
     set_: Set = None,
     verbose: Verbose = False,
+    log_format: LogFormat = "text",
 ) -> None:
     """Take log files as they land, and push a new model on a schedule or after N conversions."""
     changes = list(set_ or []) + ([] if inbox is None else [f"stream.inbox={inbox}"])
