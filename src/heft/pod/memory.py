@@ -48,7 +48,7 @@ class Memory:
     """The folder of one pipeline.
 
     An entry counts once its `entry.json` is there, which is written last, so that a pod that is
-    killed leaves nothing half. No folder is renamed, which mounted buckets cannot do.
+    killed leaves nothing half. No folder is renamed, which mounted buckets cannot do; a file is.
 
     Args:
         folder: that all pods see.
@@ -68,7 +68,10 @@ class Memory:
         """
         place = self._next(name)
         shutil.copytree(path, place / _CONTENT)
-        (place / _ENTRY).write_text(json.dumps(entry, indent=1), encoding="utf-8")
+        # A reader sees the whole entry or none.
+        draft = place / f".{_ENTRY}"
+        draft.write_text(json.dumps(entry, indent=1), encoding="utf-8")
+        draft.replace(place / _ENTRY)
         for old in self.entries(name)[:-most]:
             # Out of sight first: a reader takes an entry whole or not at all.
             (old.path.parent / _ENTRY).unlink(missing_ok=True)
