@@ -81,7 +81,10 @@ class Memory:
         """What is kept under `name`, oldest first, without what was copied from `but`."""
         found = []
         for file in sorted(self._folder.glob(f"{name}/*/{_ENTRY}")):
-            entry = json.loads(file.read_text(encoding="utf-8"))
+            try:
+                entry = json.loads(file.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                continue  # taken away just now
             if entry["source"] not in but:
                 found.append(Kept(int(file.parent.name), file.parent / _CONTENT, **entry))
         return found
