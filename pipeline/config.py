@@ -24,7 +24,9 @@ from heft.streaming.settings import StreamingSettings
 from heft.text.settings import TextSettings
 from heft.transform import TransformSettings
 from heft.tuning.settings import TuneSettings
+from pipeline.beam_settings import BeamSettings
 from pipeline.config_faults import explain
+from pipeline.metadata import MetadataSettings
 from pipeline.thresholds import Thresholds
 
 __all__ = ["PipelineConfig", "Thresholds", "load"]
@@ -60,7 +62,8 @@ class PipelineConfig(Settings):
     serving_check: ServingCheckSettings = ServingCheckSettings()
     serving: ServingSettings = ServingSettings()
     stream: StreamingSettings = StreamingSettings()
-    beam: tuple[str, ...] = ()
+    beam: BeamSettings = BeamSettings()
+    metadata: MetadataSettings = MetadataSettings()
 
     @model_validator(mode="after")
     def _columns_are_read(self) -> Self:

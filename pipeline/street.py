@@ -26,8 +26,10 @@ from heft.versions import REFUSED_FILE
 from pipeline.base_model import with_base_model
 from pipeline.config import PipelineConfig, load
 from pipeline.digest import source_digest
+from pipeline.metadata import write_settings
 from pipeline.places import Places
 from pipeline.progress import Progress, print_summary
+from pipeline.run_metadata import prepare_records
 from pipeline.schema_files import read_schema, stage_schema
 from pipeline.simulating import simulate_logs
 
@@ -95,6 +97,7 @@ class Prepared:
         """The folders of the run, which is made."""
         serving = self.run_dir / "serving"
         serving.mkdir(parents=True, exist_ok=True)
+        write_settings(self.config.metadata, self.run_dir)
         # For those who ask the model by a ranking's name.
         (serving / RANKINGS_FILE).write_text(json.dumps(self.config.serving.rankings, indent=1))
         return _places(self.run_dir, stage_schema(self.schema, self.run_dir))
@@ -128,6 +131,7 @@ def prepare(street: Street) -> Prepared:
     config = street.load(run_dir)
     _check_estimators(config)
     config.model.tracking.check()
+    prepare_records(config.metadata, str(run_dir / "metadata.db"))
     if config.gate.serving is not None:
         from heft.gate.served import serving_fingerprint  # TFDV, which takes its time to import
 
@@ -170,7 +174,7 @@ def _bring_logs(config: PipelineConfig, console: Console) -> None:
         # Simulated shoppers are nobody's secret; a key of the team's own is used if there is one.
         os.environ.setdefault(config.logs.privacy.key_variable, _SIMULATED_KEY)
         simulate_logs(config, console)
-    FileSystems.set_options(PipelineOptions(list(config.beam)))
+    FileSystems.set_options(PipelineOptions(list(config.beam.arguments)))
 
 
 def run_nodes(pipeline: "Pipeline", ready: Prepared, street: Street) -> Progress:
@@ -185,7 +189,7 @@ def run_nodes(pipeline: "Pipeline", ready: Prepared, street: Street) -> Progress
     log_to_file(log_path, street.verbose)
     progress = Progress(street.console, ready.config.name)
     try:
-        StreetRunner(progress.started, progress.done).run(pipeline)
+        StreetRunner(progress.started, progress.done, ready.config.metadata).run(pipeline)
     except HeftError:
         progress.failed()
         raise
