@@ -199,9 +199,13 @@ def test_the_model_is_judged_the_same(street: Street, there: Path) -> None:
 
 def _numbers(of: Any, prefix: str = "") -> dict[str, float]:
     if isinstance(of, dict):
-        return {k: v for name, own in of.items() for k, v in _numbers(own, f"{prefix}.{name}").items()}
+        return {
+            k: v for name, own in of.items() for k, v in _numbers(own, f"{prefix}.{name}").items()
+        }
     if isinstance(of, list):
-        return {k: v for n, own in enumerate(of) for k, v in _numbers(own, f"{prefix}[{n}]").items()}
+        return {
+            k: v for n, own in enumerate(of) for k, v in _numbers(own, f"{prefix}[{n}]").items()
+        }
     is_number = isinstance(of, int | float) and not isinstance(of, bool)
     return {prefix: float(of)} if is_number else {}
 

@@ -41,6 +41,7 @@ io.tmp.dirs: {folder}
 blob.storage.directory: {folder}/blobs
 """
 
+
 @dataclass(frozen=True)
 class Flink:
     """A cluster that is up.
