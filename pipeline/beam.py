@@ -1,8 +1,14 @@
 """Beam's arguments, the same for every node of a run."""
 
+import importlib.util
+import socket
+
+from heft.errors import ConfigError
 from pipeline.beam_settings import BeamSettings
 
-__all__ = ["beam_args"]
+__all__ = ["beam_args", "check_engine"]
+
+_PATIENCE = 10.0  # seconds for a job server to answer
 
 # TFX would pack itself into an archive for each Beam node, which takes seconds, unless an
 # image says that workers have it. Ours have: they start from an installed Heft.
@@ -24,6 +30,28 @@ def beam_args(settings: BeamSettings | None = None) -> list[str]:
         "dataflow": _dataflow,
     }[settings.engine]
     return [*made(settings), *settings.arguments]
+
+
+def check_engine(settings: BeamSettings) -> None:
+    """Finds before a run what would otherwise end its first node.
+
+    Raises:
+        ConfigError: the job server does not answer, or Google's packages are not installed.
+    """
+    if settings.job_endpoint is not None:
+        host, port = settings.job_endpoint.rsplit(":", 1)
+        try:
+            socket.create_connection((host, int(port)), _PATIENCE).close()
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                f"beam.job_endpoint={settings.job_endpoint} does not answer ({error}): expected "
+                f"Beam's job server for {settings.engine} there"
+            ) from None
+    if settings.engine == "dataflow" and importlib.util.find_spec("apitools") is None:
+        raise ConfigError(
+            "beam.engine=dataflow needs Google's client, which is not installed: "
+            "pip install 'apache-beam[gcp]' of the version in requirements.lock"
+        )
 
 
 def _direct(_: BeamSettings) -> list[str]:

@@ -13,7 +13,7 @@ from heft.errors import ConfigError
 from heft.model.predict import pushed_model
 from heft.ranking_expression import RankingExpression
 from heft.scoring import ScoreReport, ScoreSettings, score
-from pipeline.beam import beam_args
+from pipeline.beam import beam_args, check_engine
 from pipeline.street import Street
 
 __all__ = ["score_files"]
@@ -60,6 +60,7 @@ def score_files(
         columns={name: str(own) for name, own in columns.items()},
         top=top,
     )
+    check_engine(config.beam)
     options = PipelineOptions(beam_args(config.beam))
     FileSystems.set_options(options)
     log_to_file(run_dir / "score_logs.txt", street.verbose)

@@ -24,6 +24,7 @@ from heft.report.files import write_run
 from heft.serving_settings import RANKINGS_FILE
 from heft.versions import REFUSED_FILE
 from pipeline.base_model import with_base_model
+from pipeline.beam import check_engine
 from pipeline.config import PipelineConfig, load
 from pipeline.digest import source_digest
 from pipeline.metadata import write_settings
@@ -131,6 +132,7 @@ def prepare(street: Street) -> Prepared:
     config = street.load(run_dir)
     _check_estimators(config)
     config.model.tracking.check()
+    check_engine(config.beam)
     prepare_records(config.metadata, str(run_dir / "metadata.db"))
     if config.gate.serving is not None:
         from heft.gate.served import serving_fingerprint  # TFDV, which takes its time to import

@@ -1,5 +1,6 @@
 """The engine of a config, as Beam and TFX understand its flags, and what is refused."""
 
+import socket
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from apache_beam.transforms import environments
 from pydantic import ValidationError
 from tfx.utils.dependency_utils import make_beam_dependency_flags
 
-from pipeline.beam import beam_args
+from heft.errors import ConfigError
+from pipeline.beam import beam_args, check_engine
 from pipeline.beam_settings import BeamSettings
 
 PROCESS = {"environment_type": "process", "environment_config": "/opt/heft/worker"}
@@ -147,3 +149,19 @@ def test_what_an_engine_cannot_do_with_is_said_in_a_sentence(
 ) -> None:
     with pytest.raises(ValidationError, match=said):
         _settings(engine, **changes)
+
+
+def test_a_job_server_that_is_not_there_is_found_before_a_run() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{server.getsockname()[1]}"
+        settings = _settings("flink", job_endpoint=endpoint)
+        with pytest.raises(ConfigError, match=f"job_endpoint={endpoint} does not answer"):
+            check_engine(settings)
+        server.listen()
+        check_engine(settings)
+
+
+def test_dataflow_without_googles_client_says_what_to_install() -> None:
+    with pytest.raises(ConfigError, match=r"pip install 'apache-beam\[gcp\]'"):
+        check_engine(_settings("dataflow"))
