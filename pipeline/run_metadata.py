@@ -13,7 +13,7 @@ from pipeline.metadata import MetadataSettings, connection, read_settings
 
 __all__ = ["open_records", "prepare_records", "with_password"]
 
-_TRIES, _SECONDS_BETWEEN = 5, 2.0
+_TRIES, _SECONDS_BETWEEN = 10, 2.0
 
 
 def with_password(config: pb.ConnectionConfig, settings: MetadataSettings) -> pb.ConnectionConfig:
@@ -50,12 +50,15 @@ def prepare_records(settings: MetadataSettings, sqlite_path: str) -> None:
         try:
             metadata_store.MetadataStore(config)
             return
-        except errors.StatusError as error:
-            # Another run may be making the same tables.
-            if not left or "mysql_real_connect" in str(error):
+        except (errors.StatusError, RuntimeError) as error:
+            # The client does not say why it cannot connect.
+            unreached = "mysql_real_connect" in str(error)
+            # Otherwise another run may be making the same tables, one after the other.
+            if unreached or not left:
                 raise ConfigError(
-                    f"the metadata at {settings.place} cannot be used: {_first(error)}; expected "
-                    f"a running server, an existing database, and its user's password in "
+                    f"the metadata at {settings.place} cannot be used"
+                    f"{'' if unreached else f' ({_first(error)})'}: expected a running server, an "
+                    "existing database, and the password of its user in "
                     f"{settings.password_variable}"
                 ) from None
         time.sleep(_SECONDS_BETWEEN)
