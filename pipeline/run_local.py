@@ -12,11 +12,12 @@ from tfx.orchestration import metadata
 from tfx.orchestration.local import local_dag_runner, runner_utils
 from tfx.orchestration.pipeline import RunOptions
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.orchestration.portable.mlmd import common_utils
 from tfx.proto.orchestration import pipeline_pb2
 
 from pipeline.metadata import MetadataSettings
 from pipeline.progress import NodeDone
-from pipeline.run_metadata import with_password
+from pipeline.run_metadata import alone, with_password
 
 __all__ = ["StreetRunner", "artifacts_of"]
 
@@ -54,6 +55,9 @@ class StreetRunner(local_dag_runner.LocalDagRunner):
         connection = with_password(
             getattr(deployment.metadata_connection_config, which), self._records
         )
+        if self._records.engine == "mysql":
+            with alone(self._records):
+                _register_types(pipeline, connection)
         for entry in pipeline.nodes:
             node = entry.pipeline_node
             self._on_start(node.node_info.id)
@@ -70,6 +74,17 @@ class StreetRunner(local_dag_runner.LocalDagRunner):
             ).launch()
             seconds = time.monotonic() - started
             self._on_done(_node_done(connection, node.node_info.id, info, seconds))
+
+
+def _register_types(pipeline: pipeline_pb2.Pipeline, connection: Any) -> None:
+    """Every type that a node will ask for, so that none is made while other runs make theirs."""
+    with metadata.Metadata(connection) as store:
+        for entry in pipeline.nodes:
+            node = entry.pipeline_node
+            types = [node.node_info.type, *(context.type for context in node.contexts.contexts)]
+            types += [output.artifact_spec.type for output in node.outputs.outputs.values()]
+            for kind in types:
+                common_utils.register_type_if_not_exist(store, kind)
 
 
 @contextmanager

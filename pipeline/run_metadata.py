@@ -1,19 +1,21 @@
 """The records of a run, opened: the one place that reads their password."""
 
 import os
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ml_metadata import errors
+import pymysql
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as pb
 
 from heft.errors import ConfigError, InputError
 from pipeline.metadata import MetadataSettings, connection, read_settings
 
-__all__ = ["open_records", "prepare_records", "with_password"]
+__all__ = ["alone", "open_records", "prepare_records", "with_password"]
 
-_TRIES, _SECONDS_BETWEEN = 10, 2.0
+_LOCK = "heft makes tables and types"
+_SECONDS_TO_CONNECT, _SECONDS_TO_WAIT = 10, 300
 
 
 def with_password(config: pb.ConnectionConfig, settings: MetadataSettings) -> pb.ConnectionConfig:
@@ -25,43 +27,60 @@ def with_password(config: pb.ConnectionConfig, settings: MetadataSettings) -> pb
     made = pb.ConnectionConfig()
     made.CopyFrom(config)
     if settings.engine == "mysql":
-        password = os.environ.get(settings.password_variable)
-        if password is None:
-            raise ConfigError(
-                f"no password for {settings.place}: expected it in the environment variable "
-                f"{settings.password_variable}, which is not set"
-            )
-        made.mysql.password = password
+        made.mysql.password = _password(settings)
         # Transactions of runs at one time wait for each other, and one of two may have to go again.
         made.retry_options.max_num_retries = 10
     return made
 
 
-def prepare_records(settings: MetadataSettings, sqlite_path: str) -> None:
+def prepare_records(settings: MetadataSettings) -> None:
     """Makes the tables of a database that many runs share, before any of them needs one.
 
     Raises:
         ConfigError: it cannot be reached, or not with this user and password.
     """
-    if settings.engine == "sqlite":
-        return
-    config = with_password(connection(settings, sqlite_path), settings)
-    for left in reversed(range(_TRIES)):
-        try:
-            metadata_store.MetadataStore(config)
-            return
-        except (errors.StatusError, RuntimeError) as error:
-            # The client does not say why it cannot connect.
-            unreached = "mysql_real_connect" in str(error)
-            # Otherwise another run may be making the same tables, one after the other.
-            if unreached or not left:
-                raise ConfigError(
-                    f"the metadata at {settings.place} cannot be used"
-                    f"{'' if unreached else f' ({_first(error)})'}: expected a running server, an "
-                    "existing database, and the password of its user in "
-                    f"{settings.password_variable}"
-                ) from None
-        time.sleep(_SECONDS_BETWEEN)
+    if settings.engine == "mysql":
+        with alone(settings):
+            metadata_store.MetadataStore(with_password(connection(settings, ""), settings))
+
+
+@contextmanager
+def alone(settings: MetadataSettings) -> Iterator[None]:
+    """While no other run makes tables or types in the database.
+
+    ML Metadata looks whether they are there and makes them in two steps, so that two runs would
+    stop each other, or make a type twice and lose sight of half of what is of it.
+
+    Raises:
+        ConfigError: the database cannot be reached, or not with this user and password.
+    """
+    mysql = connection(settings, "").mysql
+    try:
+        session = pymysql.connect(
+            host=mysql.host,
+            port=mysql.port,
+            user=mysql.user,
+            password=_password(settings),
+            database=mysql.database,
+            connect_timeout=_SECONDS_TO_CONNECT,
+            ssl_ca=settings.ca,
+            ssl_verify_cert=True if settings.ca else None,
+        )
+    except pymysql.Error as error:
+        raise ConfigError(
+            f"the metadata at {settings.place} cannot be used: {error.args[-1]}; expected a running "
+            f"server, an existing database, and the password of its user in "
+            f"{settings.password_variable}"
+        ) from None
+    # The lock goes with the session, however that ends.
+    with session, session.cursor() as cursor:
+        cursor.execute("SELECT GET_LOCK(%s, %s)", (_LOCK, _SECONDS_TO_WAIT))
+        if cursor.fetchone() != (1,):
+            raise ConfigError(
+                f"the metadata at {settings.place} has been locked by another run for "
+                f"{_SECONDS_TO_WAIT} s: end the session that holds the lock {_LOCK!r}"
+            )
+        yield
 
 
 def open_records(run_dir: Path) -> metadata_store.MetadataStore:
@@ -77,9 +96,15 @@ def open_records(run_dir: Path) -> metadata_store.MetadataStore:
             raise InputError(f"{path} is not there: expected the metadata of a run")
         config.sqlite.connection_mode = pb.SqliteMetadataSourceConfig.READONLY
         return metadata_store.MetadataStore(config)
-    prepare_records(settings, str(path))
+    prepare_records(settings)
     return metadata_store.MetadataStore(with_password(config, settings))
 
 
-def _first(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]
+def _password(settings: MetadataSettings) -> str:
+    password = os.environ.get(settings.password_variable)
+    if password is None:
+        raise ConfigError(
+            f"no password for {settings.place}: expected it in the environment variable "
+            f"{settings.password_variable}, which is not set"
+        )
+    return password

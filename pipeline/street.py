@@ -133,7 +133,7 @@ def prepare(street: Street) -> Prepared:
     _check_estimators(config)
     config.model.tracking.check()
     check_engine(config.beam)
-    prepare_records(config.metadata, str(run_dir / "metadata.db"))
+    prepare_records(config.metadata)
     if config.gate.serving is not None:
         from heft.gate.served import serving_fingerprint  # TFDV, which takes its time to import
 

@@ -131,7 +131,7 @@ def test_a_list_is_flags_alone() -> None:
     ("spark", {"parallelism": 2}, "parallelism=2 is for engine flink, and engine is spark"),
     ("flink", {"region": "eu"}, "region='eu' is for engine dataflow"),
     ("flink", {"job_endpoint": None}, "needs job_endpoint, the host:port of its job server, or"),
-    ("portable", {"job_endpoint": None}, "portable needs job_endpoint, the host:port of its job server "),
+    ("portable", {"job_endpoint": None}, "the host:port of its job server "),
     ("flink", {"job_endpoint": "http://a:1"}, "expected host:port, such as localhost:8099"),
     ("flink", {"master": "a:1"}, "leave one of them out"),
     ("flink", {"job_endpoint": None, "master": "a:1"}, "received master='a:1', job_server_jar"),

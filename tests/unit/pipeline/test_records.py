@@ -53,7 +53,7 @@ def _open(settings: MetadataSettings) -> metadata_store.MetadataStore:
 def test_what_is_written_is_read_by_a_command_that_knows_the_folder_alone(
     settings: MetadataSettings, database: Database, tmp_path: Path
 ) -> None:
-    prepare_records(settings, "")
+    prepare_records(settings)
     store = _open(settings)
     kind = store.put_artifact_type(pb.ArtifactType(name="Model", properties={"said": pb.STRING}))
     artifact = pb.Artifact(type_id=kind, uri="/runs/é/電気 🛒")
@@ -85,15 +85,20 @@ import sys
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as pb
 from pipeline.metadata import MetadataSettings, connection
-from pipeline.run_metadata import prepare_records, with_password
+from pipeline.run_metadata import alone, prepare_records, with_password
 
 settings, name, count = MetadataSettings.model_validate_json(sys.argv[1]), sys.argv[2], 40
-prepare_records(settings, "")
+prepare_records(settings)
 store = metadata_store.MetadataStore(with_password(connection(settings, ""), settings))
+
+def types(number):
+    return [store.put_execution_type(pb.ExecutionType(name=f"node {number % 4}")),
+            store.put_artifact_type(pb.ArtifactType(name=f"artifact {number % 4}")),
+            store.put_context_type(pb.ContextType(name="pipeline"))]
+
 for number in range(count):
-    kinds = [store.put_execution_type(pb.ExecutionType(name=f"node {number % 4}")),
-             store.put_artifact_type(pb.ArtifactType(name=f"artifact {number % 4}")),
-             store.put_context_type(pb.ContextType(name="pipeline"))]
+    with alone(settings):
+        kinds = types(number)
     event = pb.Event(type=pb.Event.OUTPUT)
     event.path.steps.add().key = "out"
     store.put_execution(
@@ -138,14 +143,14 @@ def test_what_is_wrong_is_said_in_one_sentence(
     with pytest.raises(
         ConfigError, match=r"mysql://heft@localhost:\d+/records cannot be used: expected"
     ):
-        prepare_records(settings, "")
+        prepare_records(settings)
     monkeypatch.delenv(VARIABLE)
     with pytest.raises(ConfigError, match=f"environment variable {VARIABLE}, which is not set"):
-        prepare_records(settings, "")
+        prepare_records(settings)
     monkeypatch.setenv(VARIABLE, PASSWORD)
     nobody = settings.model_copy(update={"port": 1})
-    with pytest.raises(ConfigError, match="expected a running server"):
-        prepare_records(nobody, "")
+    with pytest.raises(ConfigError, match=r"Can't connect.*expected a running server"):
+        prepare_records(nobody)
 
 
 @pytest.mark.parametrize(("given", "said"), [
