@@ -68,8 +68,8 @@ def alone(settings: MetadataSettings) -> Iterator[None]:
         )
     except pymysql.Error as error:
         raise ConfigError(
-            f"the metadata at {settings.place} cannot be used: {error.args[-1]}; expected a running "
-            f"server, an existing database, and the password of its user in "
+            f"the metadata at {settings.place} cannot be used: {error.args[-1]}; expected a "
+            f"running server, an existing database, and the password of its user in "
             f"{settings.password_variable}"
         ) from None
     # The lock goes with the session, however that ends.
