@@ -30,8 +30,9 @@ taskmanager.memory.framework.heap.size: 128m
 taskmanager.memory.framework.off-heap.size: 128m
 taskmanager.memory.task.heap.size: 640m
 taskmanager.memory.task.off-heap.size: 64m
-taskmanager.memory.network.min: 128m
-taskmanager.memory.network.max: 128m
+taskmanager.memory.network.min: 256m
+taskmanager.memory.network.max: 256m
+taskmanager.network.sort-shuffle.min-buffers: 64
 taskmanager.memory.managed.size: 512m
 taskmanager.memory.jvm-metaspace.size: 256m
 taskmanager.memory.jvm-overhead.min: 192m
