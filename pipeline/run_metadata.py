@@ -60,7 +60,8 @@ def alone(settings: MetadataSettings) -> Iterator[None]:
             host=mysql.host,
             port=mysql.port,
             user=mysql.user,
-            password=_password(settings),
+            # As bytes, as ML Metadata sends it; a text would go as latin1.
+            password=_password(settings).encode(),
             database=mysql.database,
             connect_timeout=_SECONDS_TO_CONNECT,
             ssl_ca=settings.ca,
