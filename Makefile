@@ -8,7 +8,7 @@ PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test test-all test-flink test-mysql lint format types lock clean
+.PHONY: help setup demo test test-all test-flink test-spark test-mysql lint format types lock clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,7 +25,10 @@ test-all: $(READY)  ## All tests
 	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
 
 test-flink: $(READY)  ## The street on a Flink cluster of this machine, which is fetched
-	@bash scripts/engine_jars.sh flink && $(BIN)/python -m pytest -q -x tests/e2e/test_flink.py
+	@bash scripts/engine_jars.sh flink && $(BIN)/python -m pytest -q tests/e2e/test_engines.py -k flink
+
+test-spark: $(READY)  ## The same on a Spark cluster
+	@bash scripts/engine_jars.sh spark && $(BIN)/python -m pytest -q tests/e2e/test_engines.py -k spark
 
 test-mysql: $(READY)  ## Metadata in a MariaDB of this machine, and two runs at once on it
 	$(BIN)/python -m pytest -q tests/unit/pipeline/test_records.py tests/e2e/test_mysql.py

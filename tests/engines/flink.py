@@ -1,18 +1,15 @@
 """A Flink cluster of two task slots with Beam's job server, each a process of this machine."""
 
-import json
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from tests.engines.java import ROOT, java, worker_command
+from tests.engines.java import ENGINES, Cluster, java, worker_command
 from tests.engines.processes import Servers, free_ports, listens
 
-__all__ = ["Flink", "flink_cluster"]
+__all__ = ["SLOTS", "flink_cluster"]
 
-JARS = ROOT / ".engines" / "flink"
+JARS = ENGINES / "flink"
 SLOTS = 2
 
 _CONFIG = """
@@ -43,40 +40,18 @@ blob.storage.directory: {folder}/blobs
 """
 
 
-@dataclass(frozen=True)
-class Flink:
-    """A cluster that is up.
-
-    Attributes:
-        job_endpoint: of Beam's job server.
-        rest: address of the cluster's REST interface.
-        worker: the command that starts a Python worker.
-        folder: of its logs.
-    """
-
-    job_endpoint: str
-    rest: str
-    worker: str
-    folder: Path
-
-    def ask(self, path: str) -> dict:
-        with urllib.request.urlopen(f"{self.rest}/{path}", timeout=10) as answer:
-            return json.load(answer)
-
-    def finished(self) -> int:
-        """Jobs that came to their end."""
-        return int(self.ask("overview")["jobs-finished"])
-
-
 @contextmanager
-def flink_cluster(folder: Path) -> Iterator[Flink]:
+def flink_cluster(folder: Path) -> Iterator[Cluster]:
     """Job manager, task manager and job server; their logs are in `folder`."""
     rpc, rest, job, artifacts, expansion = free_ports(5)
     conf = folder / "conf"
     conf.mkdir(parents=True)
     config = _CONFIG.format(rpc=rpc, rest=rest, slots=SLOTS, folder=folder)
     (conf / "config.yaml").write_text(config)
-    up = Flink(f"localhost:{job}", f"http://localhost:{rest}", worker_command(folder), folder)
+    up = Cluster(
+        "flink", f"localhost:{job}", f"http://localhost:{rest}", worker_command(folder), folder,
+        "jobs/overview", lambda said: [job["state"] for job in said["jobs"]],
+    )  # fmt: skip
     runtime = "org.apache.flink.runtime"
     with Servers(folder) as servers:
         for name, main in (
@@ -95,7 +70,7 @@ def flink_cluster(folder: Path) -> Iterator[Flink]:
         yield up
 
 
-def _slots(up: Flink) -> int:
+def _slots(up: Cluster) -> int:
     try:
         return int(up.ask("overview")["slots-available"])
     except OSError:

@@ -1,12 +1,18 @@
 """What engines in Java and their Python workers need to start on this machine."""
 
+import json
 import os
 import sys
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-__all__ = ["ROOT", "java", "opened", "worker_command"]
+__all__ = ["ENGINES", "Cluster", "java", "opened", "worker_command"]
 
 ROOT = Path(__file__).resolve().parents[2]
+ENGINES = ROOT / ".engines"
 
 # What engines and their serialisers look into, closed since Java 9.
 _OPENED = (
@@ -20,6 +26,37 @@ cd '{root}'
 export PYTHONPATH='{root}/src:{root}' TF_CPP_MIN_LOG_LEVEL=2
 exec '{python}' -m pipeline.run_beam_worker "$@" >> '{folder}/workers.log' 2>&1
 """
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """An engine that is up.
+
+    Attributes:
+        engine: its word in a config.
+        job_endpoint: of Beam's job server.
+        page: of its master.
+        worker: the command that starts a Python worker.
+        folder: of its logs.
+        states: of all jobs, from what the master says under `path`.
+        path: of the page.
+    """
+
+    engine: str
+    job_endpoint: str
+    page: str
+    worker: str
+    folder: Path
+    path: str
+    states: Callable[[dict[str, Any]], list[str]]
+
+    def ask(self, path: str) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.page}/{path}", timeout=10) as answer:
+            return json.load(answer)
+
+    def jobs(self) -> list[str]:
+        """The state of each job so far."""
+        return self.states(self.ask(self.path))
 
 
 def opened() -> list[str]:

@@ -1,50 +1,29 @@
 """A Spark cluster of one worker with Beam's job server, each a process of this machine."""
 
-import json
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from tests.engines.java import ROOT, java, opened, worker_command
+from tests.engines.java import ENGINES, Cluster, java, opened, worker_command
 from tests.engines.processes import Servers, free_ports, listens
 
-__all__ = ["JARS", "Spark", "spark_cluster"]
+__all__ = ["spark_cluster"]
 
-JARS = ROOT / ".engines" / "spark"
+JARS = ENGINES / "spark"
 CORES = 2
 
 
-@dataclass(frozen=True)
-class Spark:
-    """A cluster that is up.
-
-    Attributes:
-        job_endpoint: of Beam's job server.
-        page: of the master.
-        worker: the command that starts a Python worker.
-        folder: of its logs.
-    """
-
-    job_endpoint: str
-    page: str
-    worker: str
-    folder: Path
-
-    def state(self) -> dict:
-        with urllib.request.urlopen(f"{self.page}/json/", timeout=10) as answer:
-            return json.load(answer)
-
-
 @contextmanager
-def spark_cluster(folder: Path) -> Iterator[Spark]:
+def spark_cluster(folder: Path) -> Iterator[Cluster]:
     """Master, worker and job server; their logs are in `folder`."""
     master, page, worker, worker_page, job, artifacts, expansion = free_ports(7)
     home = folder / "home"
     home.mkdir(parents=True)
     (home / "jars").symlink_to(JARS)
-    up = Spark(f"localhost:{job}", f"http://localhost:{page}", worker_command(folder), folder)
+    up = Cluster(
+        "spark", f"localhost:{job}", f"http://localhost:{page}", worker_command(folder), folder,
+        "json/", lambda said: [app["state"] for app in said["completedapps"]],
+    )  # fmt: skip
     environment = {
         "SPARK_HOME": str(home), "SPARK_SCALA_VERSION": "2.12", "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_LOCAL_DIRS": str(folder), "SPARK_WORKER_DIR": str(folder / "work"),
@@ -79,8 +58,8 @@ def spark_cluster(folder: Path) -> Iterator[Spark]:
         yield up
 
 
-def _alive(up: Spark) -> int:
+def _alive(up: Cluster) -> int:
     try:
-        return int(up.state()["aliveworkers"])
+        return int(up.ask("json/")["aliveworkers"])
     except OSError:
         return 0
