@@ -12,6 +12,8 @@ _PATIENCE = 10.0  # seconds for a job server to answer
 # TFX would pack itself into an archive for each Beam node, which takes seconds, unless an
 # image says that workers have it. Ours have: they start from an installed Heft.
 _WORKERS_ARE_READY = "--sdk_container_image=heft"
+# Worker processes import it before they read any step.
+_PLUGIN = "--beam_plugin=heft.worker_plugin"
 
 
 def beam_args(settings: BeamSettings | None = None) -> list[str]:
@@ -87,6 +89,7 @@ def _workers(settings: BeamSettings) -> list[str]:
         f"--sdk_worker_parallelism={settings.worker_processes}",
         *_given("--parallelism", settings.parallelism or None),
         _WORKERS_ARE_READY,
+        _PLUGIN,
     ]
 
 
@@ -99,6 +102,7 @@ def _dataflow(settings: BeamSettings) -> list[str]:
         f"--sdk_container_image={settings.worker_image}",
         # The image has what workers need: nothing is installed when they start.
         "--sdk_location=container",
+        _PLUGIN,
         *_given("--machine_type", settings.machine_type),
         *_given("--max_num_workers", settings.max_workers or None),
     ]
