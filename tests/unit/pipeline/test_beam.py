@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from apache_beam.options.pipeline_options import (
     DirectOptions,
+    GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
     StandardOptions,
     WorkerOptions,
 )
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
-from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.runner import create_runner
 from apache_beam.transforms import environments
@@ -102,9 +102,14 @@ def test_a_job_server_can_be_started_for_each_job(engine: str, master: str, flag
     assert (options[flag], options[f"{engine}_job_server_jar"]) == (master, "/jobs.jar")
 
 
-def test_dataflow_satisfies_its_own_validator() -> None:
+def test_dataflow_is_told_where_to_run_and_which_image() -> None:
     options = _options(_settings("dataflow"))
-    assert PipelineOptionsValidator(options, DataflowRunner()).validate() == []
+    assert options.view_as(StandardOptions).runner == "DataflowRunner"
+    # Its validator as a whole asks Google about the bucket.
+    validator = PipelineOptionsValidator(options, None)
+    google = options.view_as(GoogleCloudOptions)
+    assert validator.validate_gcs_path(google, "temp_location") == []
+    assert (google.project, google.region) == ("shop", "europe-west1")
     worker = options.view_as(WorkerOptions)
     assert worker.sdk_container_image == ENGINES["dataflow"]["worker_image"]
     assert (worker.machine_type, worker.max_num_workers) == ("n2-standard-4", 20)
