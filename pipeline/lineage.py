@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as pb
 from rich.markup import escape
@@ -207,6 +209,8 @@ def _facts(of: pb.Artifact | pb.Execution) -> dict[str, Any]:
 
 
 def _read(value: Any) -> Any:
+    if isinstance(value, Message):
+        return MessageToDict(value)
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
             return json.loads(value)

@@ -140,9 +140,7 @@ def test_what_is_wrong_is_said_in_one_sentence(
     settings: MetadataSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, "wrong")
-    with pytest.raises(
-        ConfigError, match=r"mysql://heft@localhost:\d+/records .*: Access denied"
-    ):
+    with pytest.raises(ConfigError, match=r"mysql://heft@localhost:\d+/records .*: Access denied"):
         prepare_records(settings)
     monkeypatch.delenv(VARIABLE)
     with pytest.raises(ConfigError, match=f"environment variable {VARIABLE}, which is not set"):
