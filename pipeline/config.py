@@ -26,7 +26,9 @@ from heft.streaming.settings import StreamingSettings
 from heft.text.settings import TextSettings
 from heft.transform import TransformSettings
 from heft.tuning.settings import TuneSettings
+from pipeline.beam_settings import BeamSettings
 from pipeline.config_faults import explain
+from pipeline.metadata import MetadataSettings
 from pipeline.thresholds import Thresholds
 
 __all__ = ["PipelineConfig", "Thresholds", "load"]
@@ -63,7 +65,8 @@ class PipelineConfig(Settings):
     serving: ServingSettings = ServingSettings()
     stream: StreamingSettings = StreamingSettings()
     notify: NotifySettings | None = None
-    beam: tuple[str, ...] = ()
+    beam: BeamSettings = BeamSettings()
+    metadata: MetadataSettings = MetadataSettings()
     kubeflow: KubeflowSettings | None = None
 
     @model_validator(mode="after")

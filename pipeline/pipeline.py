@@ -21,6 +21,7 @@ from pipeline.beam import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.digest import source_digest
 from pipeline.judging import judge_nodes
+from pipeline.metadata import connection
 from pipeline.nodes import (
     anomaly_gate,
     fine_tuning,
@@ -252,9 +253,7 @@ def _pipeline(nodes: list[BaseNode], config: PipelineConfig, places: Places) -> 
         pipeline_root=places.root,
         components=nodes,
         enable_cache=True,
-        metadata_connection_config=(
-            tfx.orchestration.metadata.sqlite_metadata_connection_config(places.metadata)
-        ),
+        metadata_connection_config=connection(config.metadata, places.metadata),
         beam_pipeline_args=beam_args(config.beam),
     )
 

@@ -27,10 +27,13 @@ from heft.storage import check_space
 from heft.versions import REFUSED_FILE
 from heft.whole_file import write_whole
 from pipeline.base_model import with_base_model
+from pipeline.beam import check_engine
 from pipeline.config import PipelineConfig, load
 from pipeline.digest import source_digest
+from pipeline.metadata import write_settings
 from pipeline.places import Places
 from pipeline.progress import Progress, print_summary
+from pipeline.run_metadata import prepare_records
 from pipeline.run_notify import notified
 from pipeline.schema_files import read_schema, stage_schema
 from pipeline.simulating import simulate_logs
@@ -115,6 +118,7 @@ class Prepared:
         """The folders of the run, which is made."""
         serving = self.run_dir / "serving"
         serving.mkdir(parents=True, exist_ok=True)
+        write_settings(self.config.metadata, self.run_dir)
         # For those who ask the model by a ranking's name.
         rankings = json.dumps(self.config.serving.rankings, indent=1)
         write_whole(serving / RANKINGS_FILE, rankings)
@@ -162,6 +166,8 @@ def prepare(street: Street) -> Prepared:
     config = street.load(run_dir)
     _check_estimators(config)
     config.model.tracking.check()
+    check_engine(config.beam)
+    prepare_records(config.metadata)
     if config.gate.serving is not None:
         from heft.gate.served import serving_fingerprint  # TFDV, which takes its time to import
 
@@ -206,7 +212,7 @@ def _bring_logs(config: PipelineConfig, console: Console) -> None:
         # Simulated shoppers are nobody's secret; a key of the team's own is used if there is one.
         os.environ.setdefault(config.logs.privacy.key_variable, _SIMULATED_KEY)
         simulate_logs(config, console)
-    FileSystems.set_options(PipelineOptions(list(config.beam)))
+    FileSystems.set_options(PipelineOptions(list(config.beam.arguments)))
 
 
 def _check_estimators(config: PipelineConfig) -> None:
