@@ -7,8 +7,13 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
+TOOLS := .tools/.ready
+# What the image and its tools have beside requirements.lock has the versions of it.
+LOCK := .uv/bin/uv pip compile -c requirements.lock --python-version 3.11 --generate-hashes \
+  --no-annotate --no-header -q
+LINUX := --python-platform x86_64-manylinux_2_28
 
-.PHONY: help setup demo test test-all test-flink test-spark test-mysql lint format types lock clean
+.PHONY: help setup demo test test-all test-operations test-flink test-spark test-mysql lint format types lock clean image test-image lint-docker sbom audit
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +28,9 @@ test: $(READY)  ## All tests but the slow proofs
 
 test-all: $(READY)  ## All tests
 	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
+
+test-operations: $(READY)  ## A run that is killed in each node, cleaning, a disk that fills up
+	$(BIN)/python -m pytest -q -rs tests/e2e/test_operations.py
 
 test-flink: $(READY)  ## The street on a Flink cluster of this machine, which is fetched
 	@bash scripts/engine_jars.sh flink && $(BIN)/python -m pytest -q tests/e2e/test_engines.py -k flink
@@ -57,6 +65,31 @@ lock:  ## Resolve requirements.lock again
 	@test -x .uv/bin/uv || { "$(PYTHON)" -m venv .uv && .uv/bin/pip install -q "uv>=0.9,<1"; }
 	.uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-annotate --no-header -q -o requirements.lock
+	$(LOCK) $(LINUX) pyproject.toml requirements-image.in -o requirements-image.lock
+	$(LOCK) $(LINUX) pyproject.toml --extra gpu | awk '/^[^ ]/ {kept = /^nvidia-/} kept' > requirements-gpu.lock
+	$(LOCK) --universal requirements-tools.in -o requirements-tools.lock
+
+image:  ## Build the image into .image, without a Docker daemon
+	bash scripts/image.sh cpu .image
+
+test-image: $(READY)  ## Build the image and run containers of it
+	$(BIN)/python -m pytest -q tests/image
+
+lint-docker: $(TOOLS)  ## hadolint
+	.tools/bin/hadolint Dockerfile
+
+sbom: $(TOOLS)  ## The image's bill of materials, as dist/sbom.cdx.json
+	@mkdir -p dist
+	.tools/bin/cyclonedx-py requirements requirements-image.lock --output-reproducible -o dist/sbom.cdx.json
+
+audit: $(TOOLS)  ## Known vulnerabilities of what is locked
+	bash scripts/audit.sh
+
+$(TOOLS): requirements-tools.lock
+	@bash scripts/prerequisites.sh "$(PYTHON)"
+	@test -x .tools/bin/pip || "$(PYTHON)" -m venv .tools
+	@.tools/bin/pip install -q --no-deps --require-hashes -r $<
+	@touch $@
 
 clean:  ## Remove runs and caches, keep .venv
 	rm -rf runs .pytest_cache .hypothesis .mypy_cache .ruff_cache

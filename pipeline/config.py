@@ -15,6 +15,7 @@ from heft.gate.settings import GateSettings
 from heft.importance.settings import ImportanceSettings
 from heft.logs.settings import LogsSettings
 from heft.model.settings import ModelSettings
+from heft.notify import NotifySettings
 from heft.selection.settings import RankingSettings
 from heft.serving_check import ServingCheckSettings
 from heft.serving_settings import ServingSettings
@@ -62,6 +63,7 @@ class PipelineConfig(Settings):
     serving_check: ServingCheckSettings = ServingCheckSettings()
     serving: ServingSettings = ServingSettings()
     stream: StreamingSettings = StreamingSettings()
+    notify: NotifySettings | None = None
     beam: BeamSettings = BeamSettings()
     metadata: MetadataSettings = MetadataSettings()
 

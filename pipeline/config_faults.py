@@ -7,6 +7,7 @@ from pydantic import BaseModel, ValidationError
 __all__ = ["explain"]
 
 _NOT_SET = object()
+_SECRET = (("notify", "url"),)  # keys whose value is not to be shown
 
 
 def explain(error: ValidationError, overlays: dict[str, Any], settings: type[BaseModel]) -> str:
@@ -18,7 +19,7 @@ def explain(error: ValidationError, overlays: dict[str, Any], settings: type[Bas
             lines.append(f"unknown key {key!r}{_known(fault['loc'], settings)}")
         elif fault["type"] == "missing":
             lines.append(f"missing key {key!r}")
-        elif not key or isinstance(fault["input"], dict):
+        elif not key or isinstance(fault["input"], dict) or fault["loc"] in _SECRET:
             said = fault["msg"].removeprefix("Value error, ")
             lines.append(": ".join(part for part in (key, said) if part))
         else:

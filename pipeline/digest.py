@@ -20,9 +20,21 @@ _PACKAGES = ("heft", "components", "serving")
 def source_digest(*modules: str) -> str:
     """SHA-256 (first 16 hex digits) over `modules` and all they import of this project."""
     digest = hashlib.sha256()
-    for path in source_files(*modules):
+    for path in sorted(source_files(*modules), key=_place):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _library() -> Path:
+    """The folder that `heft` is in; installed, as in the image, all packages lie side by side."""
+    source = _ROOT / "src"
+    return source if (source / "heft").is_dir() else _ROOT
+
+
+def _place(path: Path) -> Path:
+    """Where a file is among the packages: the same in a checkout and where Heft is installed."""
+    library = _library()
+    return path.relative_to(library if path.is_relative_to(library) else _ROOT)
 
 
 def source_files(*modules: str) -> list[Path]:
@@ -79,7 +91,7 @@ def _with_parents(name: str) -> Iterator[str]:
 
 
 def _find(name: str) -> Path | None:
-    base = _ROOT / "src" if name.split(".", maxsplit=1)[0] == "heft" else _ROOT
+    base = _library() if name.split(".", maxsplit=1)[0] == "heft" else _ROOT
     place = base.joinpath(*name.split("."))
     for candidate in (place.with_suffix(".py"), place / "__init__.py"):
         if candidate.is_file():

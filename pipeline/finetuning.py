@@ -9,7 +9,8 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from pipeline.street import Prepared, Street, prepare, run_nodes
+from heft.whole_file import write_whole
+from pipeline.street import Prepared, Street, prepare
 
 __all__ = ["OVERLAY", "run_finetune"]
 
@@ -26,9 +27,17 @@ def run_finetune(street: Street) -> Path:
     Raises:
         InputError: config, logs or encoder cannot be used.
         GateError: a gate stopped the nodes.
+        LockedError: another command is at work in the run's folder.
     """
+    with street.alone("heft finetune"):
+        return _run(street)
+
+
+def _run(street: Street) -> Path:
     ready = _with_settings(prepare(street))
-    from pipeline.pipeline import create_finetuning_pipeline  # TFX, which takes its time to import
+    # TFX, which takes its time to import.
+    from pipeline.pipeline import create_finetuning_pipeline
+    from pipeline.running import run_nodes
 
     pipeline = create_finetuning_pipeline(ready.config, ready.places(), ready.fingerprint)
     told = logging.getLogger("heft.text.finetune_run"), logging.getLogger("heft.text.finetune")
@@ -72,13 +81,17 @@ def _hand_over(ready: Prepared, artifact: Path, street: Street) -> Path:
     from heft.text.lora import FACTS_FILE
 
     folder = ready.run_dir / ENCODER_FOLDER
+    # Whole or not at all: an overlay may name the folder already.
+    draft = folder.with_name(f".draft-{folder.name}")
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(artifact / ENCODER_FOLDER, draft)
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(artifact / ENCODER_FOLDER, folder)
+    draft.rename(folder)
     facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
     curve = {int(step): value for step, value in facts["ndcg_at_10_held_out"].items()}
     overlay = ready.run_dir / OVERLAY
     settings = {"text": {"encoder": str(folder), "finetune": None}}
-    overlay.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    write_whole(overlay, yaml.safe_dump(settings))
     say = street.console.print
     if facts["steps"]:
         say(

@@ -15,6 +15,7 @@ from heft.logs.report import IngestReport, check_conflict_rate, check_quarantine
 from heft.logs.sampling import LogSample, StreamSample, sample_log
 from heft.logs.settings import LogsSettings
 from heft.logs.spans import SpanPattern
+from heft.storage import writing_to
 from pipeline.street import Street, logs_of, tell_of_absent
 
 __all__ = ["check_logs", "ingest_logs"]
@@ -63,9 +64,17 @@ def ingest_logs(street: Street, out: Path | None) -> IngestReport:
     Raises:
         InputError: the config or the log cannot be used.
         GateError: too many rows cannot be used.
+        LockedError: another command is at work in the run's folder, which is written to.
     """
-    run_dir, settings = logs_of(street)
-    folder = out or run_dir / "ingest"
+    if out is not None and street.load().simulate is None:
+        with writing_to(out):
+            return _ingest(street, out)
+    with street.alone("heft ingest"):
+        return _ingest(street, out or street.run_dir / "ingest")
+
+
+def _ingest(street: Street, folder: Path) -> IngestReport:
+    _, settings = logs_of(street)
     uris = {split: str(folder / f"Split-{split}") for split in features.SPLITS}
     with street.console.status(f"reading {settings.root}"):
         report = ingest(settings, uris, str(folder / "quarantine"))

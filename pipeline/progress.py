@@ -10,6 +10,7 @@ from rich.status import Status
 from rich.table import Table
 
 from heft.report.facts import parse_facts
+from heft.screen import journal_of, tell
 
 __all__ = ["NodeDone", "Progress", "print_summary"]
 
@@ -53,30 +54,39 @@ class Progress:
         self._console = console
         self._status: Status | None = None
         self._began = time.monotonic()
-        console.print(f"[bold]{name}[/]")
+        self._journal = journal_of(console)
+        tell(console, "run_started", f"[bold]{name}[/]")
 
     def started(self, node: str) -> None:
         """A node begins."""
-        self.current = node
+        self.current, self._began = node, time.monotonic()
+        if self._journal:
+            self._journal.node = node
         if node not in _SILENT:
             self._status = self._console.status(f"{node} …")
             self._status.start()
+            tell(self._console, "node_started", "")
 
     def done(self, node: NodeDone) -> None:
         """A node has ended well."""
         self.close()
         self.outputs[node.node] = node.outputs
-        if node.node in _SILENT:
-            return
-        self.seconds[node.node] = 0.0 if node.cached else node.seconds
-        rows = f"{node.rows:>11,}" if node.rows else " " * 11
-        took = "  cached" if node.cached else f"{node.seconds:7.1f}s"
-        self._console.print(f"  [green]✓[/] {node.node:<20}{took} {rows}")
+        if node.node not in _SILENT:
+            self.seconds[node.node] = 0.0 if node.cached else node.seconds
+            rows = f"{node.rows:>11,}" if node.rows else " " * 11
+            took = "  cached" if node.cached else f"{node.seconds:7.1f}s"
+            event = "node_cached" if node.cached else "node_done"
+            shown = f"  [green]✓[/] {node.node:<20}{took} {rows}"
+            facts = {"seconds": round(node.seconds, 3), "rows": node.rows}
+            tell(self._console, event, shown, **facts)
+        if self._journal:
+            self._journal.node = None
 
-    def failed(self) -> None:
+    def failed(self, why: str) -> None:
         """The current node has failed."""
         self.close()
-        self._console.print(f"  [red]✗[/] {self.current}")
+        facts = {"seconds": round(time.monotonic() - self._began, 3), "why": why}
+        tell(self._console, "node_failed", f"  [red]✗[/] {self.current}", "error", **facts)
 
     def close(self) -> None:
         """Takes the spinner away."""
@@ -87,6 +97,12 @@ class Progress:
 
 def print_summary(console: Console, facts: dict[str, Any], summary: dict[str, Any]) -> None:
     """Rows, weights, metrics side by side, and whether the model was pushed."""
+    if journal := journal_of(console):
+        said = (summary["verdict"] or {}).get("sentence", "")
+        told = ("blessed", "pushed", "rows", "metrics", "model_path", "report_path")
+        facts = {name: summary[name] for name in told}
+        journal.write("verdict", said, reasons=summary["blessing_reasons"], **facts)
+        return
     rows = Table.grid(padding=(0, 2))
     for name, value in _figures(summary):
         rows.add_row(name, value)

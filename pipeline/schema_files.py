@@ -8,6 +8,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from heft.errors import ConfigError
 from heft.features import SAMPLING
+from heft.whole_file import write_whole
 from pipeline.config import PipelineConfig
 
 __all__ = ["SCHEMA_FILE", "read_schema", "schema_path", "stage_schema"]
@@ -70,5 +71,5 @@ def stage_schema(text: str | None, run_dir: Path) -> str | None:
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = run_dir / "schema" / digest / SCHEMA_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)
     return str(path)

@@ -8,9 +8,10 @@ from typing import Any
 from rich.markup import escape
 
 from heft.errors import ConfigError, GateError, InputError
+from heft.whole_file import write_whole
 from pipeline.config import PipelineConfig
 from pipeline.schema_files import SCHEMA_FILE, schema_path
-from pipeline.street import Prepared, Street, prepare, run_nodes
+from pipeline.street import Prepared, Street, prepare
 
 __all__ = ["accept_schema", "diff_schema", "infer_schema"]
 
@@ -63,7 +64,7 @@ def infer_schema(street: Street, out: Path | None, force: bool, values: int) -> 
         observed.statistics, ready.span, _columns(ready.config), ready.config.gate, values
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)
     features = text.count("\nfeature {")
     street.console.print(
         f"{features} features of {observed.rows:,} rows, span {ready.span}: {path}",
@@ -141,7 +142,7 @@ def accept_schema(street: Street, names: Sequence[str], everything: bool) -> Pat
             )
         )
     new = accepted(text, observed.statistics, names, _columns(config), config.gate)
-    path.write_text(new, encoding="utf-8")
+    write_whole(path, new)
     said = ", ".join(names) or "nothing to accept"
     street.console.print(f"{said}: {path}, for review", soft_wrap=True, markup=False)
     return path
@@ -160,10 +161,18 @@ def _reviewed(street: Street) -> tuple[Path, _Observed]:
 
 def _observe(street: Street) -> _Observed:
     """Runs LogExampleGen and StatisticsGen, from the cache where it can."""
+    with street.alone("heft schema"):
+        return _run(street)
+
+
+def _run(street: Street) -> _Observed:
     ready = prepare(street)
     from heft.examples import shard_paths
     from heft.gate.statistics import load_statistics
-    from pipeline.pipeline import create_statistics_pipeline  # TFX, which takes its time to import
+
+    # TFX, which takes its time to import.
+    from pipeline.pipeline import create_statistics_pipeline
+    from pipeline.running import run_nodes
 
     pipeline = create_statistics_pipeline(ready.config, ready.places(), ready.fingerprint)
     outputs = run_nodes(pipeline, ready, street).outputs

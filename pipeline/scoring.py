@@ -10,9 +10,12 @@ from rich.table import Table
 
 from heft.console import log_to_file
 from heft.errors import ConfigError
+from heft.logs.storage import is_remote
 from heft.model.predict import pushed_model
 from heft.ranking_expression import RankingExpression
 from heft.scoring import ScoreReport, ScoreSettings, score
+from heft.screen import journal_of
+from heft.storage import writing_to
 from pipeline.beam import beam_args, check_engine
 from pipeline.street import Street
 
@@ -25,7 +28,7 @@ def score_files(
     output: str,
     *,
     by: str,
-    model: Path | None,
+    model: str | None,
     columns: dict[str, Any],
     top: int,
 ) -> ScoreReport:
@@ -44,7 +47,7 @@ def score_files(
         InputError: the config, the input or the model cannot be used.
         GateError: too many rows cannot be used.
     """
-    run_dir = (street.runs / street.load().name).absolute()
+    run_dir = street.run_dir
     config = street.load(run_dir)
     try:
         expression = RankingExpression(config.serving.rankings.get(by, by))
@@ -54,7 +57,7 @@ def score_files(
         ) from None
     settings = ScoreSettings(
         inputs=inputs,
-        model=str((model or pushed_model(run_dir)).absolute()),
+        model=_model(model or str(pushed_model(run_dir))),
         logs=config.logs,
         by=expression,
         columns={name: str(own) for name, own in columns.items()},
@@ -63,11 +66,16 @@ def score_files(
     check_engine(config.beam)
     options = PipelineOptions(beam_args(config.beam))
     FileSystems.set_options(options)
-    log_to_file(run_dir / "score_logs.txt", street.verbose)
-    with street.console.status(f"scoring {inputs}"):
+    log_to_file(run_dir / "score_logs.txt", street.verbose, journal_of(street.console))
+    with street.console.status(f"scoring {inputs}"), writing_to(output):
         report = score(settings, output, lambda: beam.Pipeline(options=options))
     street.console.print(_table(report, output))
     return report
+
+
+def _model(path: str) -> str:
+    """Workers may have another working directory."""
+    return path if is_remote(path) else str(Path(path).absolute())
 
 
 def _table(report: ScoreReport, output: str) -> Table:

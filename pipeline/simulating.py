@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from heft.simulate import simulate
+from heft.whole_file import write_whole
 from pipeline.config import PipelineConfig
 from pipeline.digest import source_digest
 
@@ -27,7 +28,7 @@ def simulate_logs(config: PipelineConfig, console: Console) -> None:
         return
     with console.status(f"simulating {settings.sessions:,} sessions of {settings.source}"):
         counts = simulate(settings, out)
-    marker.write_text(json.dumps(made_by))
+    write_whole(marker, json.dumps(made_by))
     console.print(
         f"simulated {counts['impressions']:,} impressions, {counts['clicks']:,} clicks, "
         f"{counts['conversions']:,} conversions"

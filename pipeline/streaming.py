@@ -1,19 +1,17 @@
 """`heft stream`: log files as they land, each training a run in a process of its own."""
 
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any
 
 from rich.markup import escape
 
 from heft.errors import ConfigError
+from heft.exit_codes import ExitCode
+from heft.run_lock import alone
+from heft.screen import journal_of
 from heft.streaming.follow import Outcome, Window, follow
 from heft.streaming.inbox import Inbox, MicroBatch
 from heft.versions import versions
@@ -22,16 +20,24 @@ from pipeline.street import Street
 __all__ = ["stream_logs"]
 
 _STATE, _LOCK = "stream.json", "stream.lock"
-_REASONS = {2: "its input cannot be used", 3: "a gate stopped it", 130: "it was interrupted"}
+_REASONS = {
+    ExitCode.BAD_INPUT: "its input cannot be used",
+    ExitCode.GATE: "a gate stopped it",
+    ExitCode.LOCKED: "another command is at work in the run's folder",
+    ExitCode.STORAGE: "a disk is full, or the folder cannot be written",
+    ExitCode.INTERRUPTED: "it was interrupted",
+    ExitCode.TERMINATED: "it was interrupted",
+}
 
 
 def stream_logs(street: Street, *, once: bool = False) -> None:
     """Watches the inbox of a config until it is interrupted.
 
     Raises:
-        ConfigError: the config cannot be used for this, or another process streams into the run.
+        ConfigError: the config cannot be used for this.
+        LockedError: another process streams into the run, or its training is not over yet.
     """
-    run_dir = (street.runs / street.load().name).absolute()
+    run_dir = street.run_dir
     config = street.load(run_dir)
     if config.simulate is not None:
         raise ConfigError(
@@ -56,7 +62,10 @@ def stream_logs(street: Street, *, once: bool = False) -> None:
         else:
             console.print(f"[yellow]no new version[/]: {escape(outcome.reason)}", soft_wrap=True)
 
-    with _alone(run_dir) as lock, _ended_by_signal():
+    if journal := journal_of(console):
+        journal.run = run_dir.name
+    # Not the lock that a training takes: between two of them other commands may run.
+    with alone(run_dir, "heft stream", _LOCK) as lock:
         console.print(f"watching {config.stream.inbox}", soft_wrap=True)
         follow(
             inbox, config.stream, run_dir / _STATE, lambda window: _train(street, window, lock),
@@ -73,42 +82,9 @@ def _with_warm_start(street: Street) -> None:
     warm.load()
 
 
-@contextmanager
-def _alone(run_dir: Path) -> Iterator[IO[Any]]:
-    """Holds the run's lock, which a training holds too until it ends.
-
-    Raises:
-        ConfigError: somebody else has it.
-    """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / _LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(
-                f"another process streams into {run_dir}, or its training is not over yet: "
-                "wait for it, or give this one another --name"
-            ) from None
-        yield lock
-
-
-@contextmanager
-def _ended_by_signal() -> Iterator[None]:
-    """SIGTERM ends as Ctrl-C does, so that a training is told too."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _train(street: Street, window: Window, lock: IO[Any]) -> Outcome:
+def _train(street: Street, window: Window, lock: int) -> Outcome:
     """`heft run` on the spans of a window, beginning with the last blessed model's weights."""
-    run_dir = (street.runs / street.load().name).absolute()
+    run_dir = street.run_dir
     before = {version.number for version in versions(run_dir / "serving" / "heft")}
     changes = street.overrides | {
         "logs.span": window.last, "logs.window": window.count, "model.warm_start": True,
@@ -120,7 +96,13 @@ def _train(street: Street, window: Window, lock: IO[Any]) -> Outcome:
     for key, value in changes.items():
         command += ["--set", f"{key}={json.dumps(value)}"]
     environment = os.environ | {"HEFT_DATA": str(street.data_dir)}
-    child = subprocess.Popen(command, pass_fds=(lock.fileno(),), env=environment)
+    journal = journal_of(street.console)
+    if journal:
+        command += ["--log-format", "json"]
+    # The training holds the lock too, so that a stream that is killed leaves it locked.
+    child = subprocess.Popen(
+        command, pass_fds=(lock,), env=environment, stderr=journal or sys.stderr
+    )
     try:
         code = child.wait()
     except BaseException:

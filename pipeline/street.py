@@ -4,25 +4,28 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
-import logging
 import os
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 from rich.markup import escape
 
-from heft.console import log_to_file
-from heft.errors import ConfigError, HeftError
+from heft.errors import ConfigError
 from heft.importance import names
 from heft.logs import LogsSettings, Preflight, input_fingerprint, preflight
 from heft.report.files import write_run
+from heft.run_lock import alone
+from heft.screen import journal_of, tell
 from heft.serving_settings import RANKINGS_FILE
+from heft.storage import check_space
 from heft.versions import REFUSED_FILE
+from heft.whole_file import write_whole
 from pipeline.base_model import with_base_model
 from pipeline.beam import check_engine
 from pipeline.config import PipelineConfig, load
@@ -31,13 +34,13 @@ from pipeline.metadata import write_settings
 from pipeline.places import Places
 from pipeline.progress import Progress, print_summary
 from pipeline.run_metadata import prepare_records
+from pipeline.run_notify import notified
 from pipeline.schema_files import read_schema, stage_schema
 from pipeline.simulating import simulate_logs
 
-if TYPE_CHECKING:
-    from tfx.orchestration.pipeline import Pipeline
-
-__all__ = ["Prepared", "Street", "logs_of", "prepare", "run_nodes", "run_street", "tell_of_absent"]
+__all__ = [
+    "Prepared", "Street", "logs_of", "places_of", "prepare", "run_street", "tell_of_absent",
+]  # fmt: skip
 
 _SIMULATED_KEY = "simulated shoppers are not people"
 _PACKAGES = ("heft", "tfx", "tensorflow", "keras", "keras-hub", "apache-beam")
@@ -75,6 +78,22 @@ class Street:
             overrides=self.overrides,
         )
 
+    @property
+    def run_dir(self) -> Path:
+        """The folder of the run; it may not be there yet."""
+        return (self.runs / self.load().name).absolute()
+
+    def alone(self, doing: str) -> AbstractContextManager[int]:
+        """Holds the lock of the run's folder; see `heft.run_lock.alone`.
+
+        A config with a fault is found before there is a folder.
+        """
+        run_dir = self.run_dir
+        if journal := journal_of(self.console):
+            journal.run = run_dir.name
+        self.load(run_dir)
+        return alone(run_dir, doing)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -100,8 +119,9 @@ class Prepared:
         serving.mkdir(parents=True, exist_ok=True)
         write_settings(self.config.metadata, self.run_dir)
         # For those who ask the model by a ranking's name.
-        (serving / RANKINGS_FILE).write_text(json.dumps(self.config.serving.rankings, indent=1))
-        return _places(self.run_dir, stage_schema(self.schema, self.run_dir))
+        rankings = json.dumps(self.config.serving.rankings, indent=1)
+        write_whole(serving / RANKINGS_FILE, rankings)
+        return places_of(self.run_dir, stage_schema(self.schema, self.run_dir))
 
 
 def run_street(street: Street) -> dict[str, Any]:
@@ -113,10 +133,21 @@ def run_street(street: Street) -> dict[str, Any]:
     Raises:
         InputError: the config or the logs cannot be used.
         GateError: a gate stopped the run.
+        LockedError: another command is at work in the run's folder.
+        StorageError: a disk is full, or the folder cannot be written.
     """
+    config = street.load(street.run_dir)
+    with notified(config, street.console) as told, street.alone("heft run"):
+        told.ended_with(_run(street))
+    return told.summary
+
+
+def _run(street: Street) -> dict[str, Any]:
     ready = prepare(street)
     facts = _run_facts(ready, street)
-    from pipeline.pipeline import create_pipeline  # TFX, which takes its time to import
+    # TFX, which takes its time to import.
+    from pipeline.pipeline import create_pipeline
+    from pipeline.running import run_nodes
 
     pipeline = create_pipeline(ready.config, ready.places(), ready.fingerprint, json.dumps(facts))
     return _finish(ready.run_dir, run_nodes(pipeline, ready, street), street.console)
@@ -125,10 +156,12 @@ def run_street(street: Street) -> dict[str, Any]:
 def prepare(street: Street) -> Prepared:
     """Loads the config, simulates its logs if it asks for that, and looks at them.
 
+    To be called by who is alone in the run's folder.
+
     Raises:
         InputError: the config or the logs cannot be used.
     """
-    run_dir = (street.runs / street.load().name).absolute()
+    run_dir = street.run_dir
     config = street.load(run_dir)
     _check_estimators(config)
     config.model.tracking.check()
@@ -143,6 +176,8 @@ def prepare(street: Street) -> Prepared:
     _bring_logs(config, street.console)
     looked = preflight(config.logs)
     tell_of_absent(config, looked, street.console)
+    if few := check_space(run_dir):
+        tell(street.console, "warning", f"  [yellow]![/] {escape(few)}", "warning")
     return Prepared(config, run_dir, looked.span, input_fingerprint(config.logs), schema_text)
 
 
@@ -151,11 +186,11 @@ def tell_of_absent(config: PipelineConfig, looked: Preflight, console: Console) 
     asked = (*config.transform.categorical, *config.transform.numeric)
     for name in dict.fromkeys(asked):
         if name not in looked.columns:
-            console.print(
-                f"  [yellow]![/] no stream has the column {escape(repr(name))}: the model does "
-                f"without; map it under `columns`, or take it out of `transform`",
-                soft_wrap=True,
+            said = (
+                f"no stream has the column {name!r}: the model does without; map it under "
+                "`columns`, or take it out of `transform`"
             )
+            tell(console, "warning", f"  [yellow]![/] {escape(said)}", "warning")
 
 
 def logs_of(street: Street) -> tuple[Path, LogsSettings]:
@@ -164,7 +199,7 @@ def logs_of(street: Street) -> tuple[Path, LogsSettings]:
     Raises:
         InputError: the config cannot be used.
     """
-    run_dir = (street.runs / street.load().name).absolute()
+    run_dir = street.run_dir
     config = street.load(run_dir)
     _bring_logs(config, street.console)
     return run_dir, config.logs
@@ -177,30 +212,6 @@ def _bring_logs(config: PipelineConfig, console: Console) -> None:
         os.environ.setdefault(config.logs.privacy.key_variable, _SIMULATED_KEY)
         simulate_logs(config, console)
     FileSystems.set_options(PipelineOptions(list(config.beam.arguments)))
-
-
-def run_nodes(pipeline: "Pipeline", ready: Prepared, street: Street) -> Progress:
-    """Runs every node, with a line for each, and returns where their outputs lie.
-
-    Raises:
-        HeftError: a node failed.
-    """
-    from pipeline.run_local import StreetRunner
-
-    log_path = ready.run_dir / "logs.txt"
-    log_to_file(log_path, street.verbose)
-    progress = Progress(street.console, ready.config.name)
-    try:
-        StreetRunner(progress.started, progress.done, ready.config.metadata).run(pipeline)
-    except HeftError:
-        progress.failed()
-        raise
-    except Exception as error:
-        progress.failed()
-        raise _as_heft_error(error, progress.current, log_path) from error
-    finally:
-        progress.close()
-    return progress
 
 
 def _check_estimators(config: PipelineConfig) -> None:
@@ -221,7 +232,7 @@ def _finish(run_dir: Path, progress: Progress, console: Console) -> dict[str, An
     print_summary(console, facts, summary)
     refused = Path(progress.outputs["Pusher"]["pushed_model"]) / REFUSED_FILE
     if refused.is_file():
-        console.print(f"not pushed: {refused.read_text()}", soft_wrap=True, markup=False)
+        tell(console, "warning", f"not pushed: {escape(refused.read_text())}", "warning")
     return summary
 
 
@@ -235,7 +246,8 @@ def _seconds(run_dir: Path, progress: Progress) -> dict[str, float]:
     }
 
 
-def _places(run_dir: Path, schema_file: str | None) -> Places:
+def places_of(run_dir: Path, schema_file: str | None = None) -> Places:
+    """Where a run keeps things, in its folder."""
     return Places(
         schema_file=schema_file,
         root=str(run_dir / "artifacts"),
@@ -246,7 +258,7 @@ def _places(run_dir: Path, schema_file: str | None) -> Places:
 
 def _run_facts(ready: Prepared, street: Street) -> dict[str, Any]:
     config = ready.config
-    dumped = config.model_dump_json(exclude={"tune"})
+    dumped = config.model_dump_json(exclude={"tune", "notify"})
     return {
         "name": config.name,
         "lineage": {
@@ -267,20 +279,3 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _as_heft_error(error: Exception, node: str, log_path: Path) -> HeftError:
-    """The Heft error that an engine wrapped, or one that names the node and the log."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, HeftError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    logging.getLogger(__name__).error("%s failed", node, exc_info=error)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    # Some engines put a heading first and what happened last.
-    what = f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") else lines[0]
-    return HeftError(
-        f"{node} failed: {type(error).__name__}: {what}\n"
-        f"The whole log is in {log_path}; run again to go on from this node."
-    )

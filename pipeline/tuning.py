@@ -7,7 +7,7 @@ from pathlib import Path
 from heft import features as f
 from heft.errors import ConfigError
 from pipeline.digest import source_digest
-from pipeline.street import Prepared, Street, prepare, run_nodes
+from pipeline.street import Prepared, Street, prepare
 
 __all__ = ["OVERLAY", "run_tune"]
 
@@ -24,10 +24,18 @@ def run_tune(street: Street) -> Path:
         InputError: config, logs or space cannot be used.
         GateError: a gate stopped the nodes.
         TrainingError: no clicks to learn from, or no trial had a loss.
+        LockedError: another command is at work in the run's folder.
     """
     _check(street)
+    with street.alone("heft tune"):
+        return _run(street)
+
+
+def _run(street: Street) -> Path:
     ready = prepare(street)
-    from pipeline.pipeline import create_weighing_pipeline  # TFX, which takes its time to import
+    # TFX, which takes its time to import.
+    from pipeline.pipeline import create_weighing_pipeline
+    from pipeline.running import run_nodes
 
     pipeline = create_weighing_pipeline(ready.config, ready.places(), ready.fingerprint)
     outputs = run_nodes(pipeline, ready, street).outputs

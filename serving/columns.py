@@ -28,6 +28,11 @@ def as_arrays(columns: Mapping[str, Sequence[Any] | np.ndarray]) -> dict[str, np
     for name, array in arrays.items():
         if not array.ndim:
             raise InvalidRequest(f"{name}={array.item()!r}: expected a list of values")
+        if array.dtype == object and any(value is None for value in array.flat):
+            raise InvalidRequest(
+                f"{name} holds None: expected an empty text or 0 where nothing is known, or no "
+                f"{name} at all"
+            )
     lengths = {name: len(array) for name, array in arrays.items()}
     if not lengths or 0 in lengths.values():
         raise InvalidRequest("the columns hold no rows: expected at least one")

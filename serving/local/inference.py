@@ -19,7 +19,6 @@ from serving.local.status import StatusError, invalid_argument
 __all__ = ["CLASSIFY", "REGRESS", "classify", "multi_inference", "regress"]
 
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
-_NOUN = {CLASSIFY: "classification", REGRESS: "regression"}
 _INPUTS, _OUTPUTS, _CLASSES, _SCORES = "inputs", "outputs", "classes", "scores"
 
 
@@ -31,22 +30,29 @@ def classify(
     Raises:
         StatusError: INVALID_ARGUMENT, the signature is none for classification, or no example.
     """
-    name, definition = _signature(servable, signature_name, CLASSIFY)
+    name, definition = _signature(servable, signature_name)
+    if len(definition.outputs) > 2:
+        raise invalid_argument(
+            f"Expected one or two output Tensors, found {len(definition.outputs)}"
+        )
     wanted = [key for key in (_CLASSES, _SCORES) if key in definition.outputs]
     if not wanted:
-        raise _failed(
+        raise invalid_argument(
             "Expected classification signature outputs to contain at least one of "
             f'"{_CLASSES}" or "{_SCORES}".'
         )
     examples = _examples(given)
     outputs = servable.run(name, {_INPUTS: _batch(examples)}, wanted)
     for key, array in outputs.items():
+        _require(key, array, object if key == _CLASSES else np.float32)
         if array.ndim != 2 or len(array) != len(examples):
             raise invalid_argument(
                 f"Expected classification output {key} of shape [{len(examples)}, classes] but "
                 f"got {list(array.shape)}"
             )
     classes, scores = outputs.get(_CLASSES), outputs.get(_SCORES)
+    if len({array.shape for array in outputs.values()}) > 1:
+        raise invalid_argument("Tensors class and score should match in dim_size(1)")
     result = classification_pb2.ClassificationResult()
     for row in range(len(examples)):
         entry = result.classifications.add()
@@ -67,11 +73,14 @@ def regress(
     Raises:
         StatusError: INVALID_ARGUMENT, the signature is none for regression, or no example.
     """
-    name, definition = _signature(servable, signature_name, REGRESS)
+    name, definition = _signature(servable, signature_name)
+    if len(definition.outputs) != 1:
+        raise invalid_argument("Expected one output Tensor.")
     if _OUTPUTS not in definition.outputs:
-        raise _failed("No regression outputs found in SignatureDef")
+        raise invalid_argument("No regression outputs found in SignatureDef")
     examples = _examples(given)
     array = servable.run(name, {_INPUTS: _batch(examples)}, [_OUTPUTS])[_OUTPUTS]
+    _require(_OUTPUTS, array, np.float32)
     if array.shape not in ((len(examples),), (len(examples), 1)):
         raise invalid_argument(
             f"Expected regression output of shape [{len(examples)}] but got {list(array.shape)}"
@@ -119,20 +128,18 @@ def multi_inference(
     return response
 
 
-def _signature(
-    servable: Servable, name: str, method: str
-) -> tuple[str, meta_graph_pb2.SignatureDef]:
+def _signature(servable: Servable, name: str) -> tuple[str, meta_graph_pb2.SignatureDef]:
+    """One that takes tf.Examples. What it is for is not asked, as TensorFlow Serving does not
+    unless it is told to: what Keras exports is all for predictions, by its name.
+    """
     name = name or DEFAULT_SIGNATURE
     if name not in servable.signatures:
         raise invalid_argument(f"No signature was found with the name: {name}")
     definition = servable.signatures[name]
-    if definition.method_name != method:
-        raise invalid_argument(
-            f"Expected {_NOUN[method]} signature method_name to be {method}. "
-            f"Was: {definition.method_name}"
-        )
-    if list(definition.inputs) != [_INPUTS]:
-        raise _failed(f"Expected one input Tensor, called {_INPUTS}")
+    if len(definition.inputs) != 1:
+        raise invalid_argument("Expected one input Tensor.")
+    if _INPUTS not in definition.inputs:
+        raise invalid_argument(f"No input called {_INPUTS} found in SignatureDef")
     return name, definition
 
 
@@ -154,5 +161,7 @@ def _batch(examples: Sequence[bytes]) -> np.ndarray:
     return batch
 
 
-def _failed(message: str) -> StatusError:
-    return StatusError(grpc.StatusCode.FAILED_PRECONDITION, message)
+def _require(name: str, array: np.ndarray, dtype: type) -> None:
+    if array.dtype != dtype:
+        wanted = "DT_STRING" if dtype is object else "DT_FLOAT"
+        raise invalid_argument(f"Expected {name} Tensor of {wanted}. Got: {array.dtype}")

@@ -38,16 +38,19 @@ class Metrics:
             cells.setdefault(tuple(labels.items()), _Histogram()).add(value)
 
     def request(self, model: str, api: str, entrypoint: str, status: str, micros: float) -> None:
-        """Counts an answered request.
+        """Counts an answered request, and how long it took if it was answered well.
 
         Args:
             model: its name.
-            api: Predict, Classify, Regress or MultiInference.
+            api: Predict, Classify, Regress or MultiInference over gRPC; predict, classify or
+                regress over REST, as the path has it.
             entrypoint: REST or GRPC.
             status: the name of its code.
             micros: that it took.
         """
         self.count(":tensorflow:serving:request_count", {"model_name": model, "status": status})
+        if status != "OK":
+            return
         labels = {"model_name": model, "API": api, "entrypoint": entrypoint}
         self.observe(":tensorflow:serving:request_latency", labels, micros)
 

@@ -21,7 +21,6 @@ _TARGET = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/
 _POST = re.compile(rf"(?i){_TARGET}:(?P<method>predict|classify|regress)")
 _GET = re.compile(rf"(?i){_TARGET}(?P<metadata>/metadata)?")
 _MAX_VERSION = 2**63 - 1
-_APIS = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}
 
 Work = Callable[[], bytes]
 
@@ -86,8 +85,7 @@ def _count(request: web.Request, registry: Registry, code: grpc.StatusCode, star
     name = unquote(match["name"]) if match else ""
     if match and registry.has(name):
         micros = 1e6 * (time.perf_counter() - started)
-        api = _APIS[match["method"].lower()]
-        registry.metrics.request(name, api, "REST", code.name, micros)
+        registry.metrics.request(name, match["method"].lower(), "REST", code.name, micros)
 
 
 async def _read(request: web.Request) -> bytes:

@@ -194,10 +194,12 @@ def _metadata(
 
 def _array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     sizes = [dim.size for dim in proto.tensor_shape.dim]
+    if proto.tensor_shape.unknown_rank:
+        raise invalid_argument(f"Input {name}: tensor parsing error: its rank is unknown")
     if min(sizes, default=0) < 0 or math.prod(sizes) > _MAX_ELEMENTS:
         raise invalid_argument(f"Input {name}: tensor shape {sizes} is negative or too large")
     try:
         array = tf.make_ndarray(proto)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, KeyError) as error:  # KeyError: no such type
         raise invalid_argument(f"Input {name}: tensor parsing error: {error}") from None
     return np.asarray(array)

@@ -161,23 +161,23 @@ class ModelStore:
         try:
             servable = Servable(path, version, self.name, self._batching, self._metrics)
         except Exception as error:
-            self._count_load("fail", started)
+            self._count_load(path, "fail", started)
             status = from_exception(error)
             self._broken[version] = fingerprint
             self._note(version, VersionState("END", status.code, status.message))
             reason = (status.message.splitlines() or [""])[0]
             logger.warning("version %d of %s cannot be loaded: %s", version, self.name, reason)
             return
-        self._count_load("success", started)
+        self._count_load(path, "success", started)
         self._broken.pop(version, None)
         self._now = _Serving({**self._now.versions, version: servable}, self._now.labels)
         self._note(version, VersionState("AVAILABLE"))
 
-    def _count_load(self, status: str, started: float) -> None:
-        where = {"model_path": str(self.config.base_path)}
-        name = ":tensorflow:cc:saved_model:load_"
+    def _count_load(self, path: Path, status: str, started: float) -> None:
+        where, name = {"model_path": str(path)}, ":tensorflow:cc:saved_model:load_"
         self._metrics.count(f"{name}attempt_count", where | {"status": status})
-        self._metrics.count(f"{name}latency", where, 1e6 * (time.perf_counter() - started))
+        if status == "success":
+            self._metrics.count(f"{name}latency", where, 1e6 * (time.perf_counter() - started))
 
     def _move_labels(self) -> None:
         """A label moves once the version it moves to is served; till then it stays."""

@@ -2,16 +2,18 @@
 
 import importlib.metadata
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
+from typer.exceptions import TyperException
 
-from heft import cli_after, cli_schema, cli_serving
+from heft import cli_after, cli_operations, cli_schema, cli_serving
 from heft.cli_options import (
     RUNS,
     Config,
+    LogFormat,
     RunName,
     RunsDir,
     Set,
@@ -23,7 +25,11 @@ from heft.cli_options import (
     screen,
     street_of,
 )
+from heft.cli_showing import show_crash, show_error, show_usage, tell_of_end, tell_of_signal
 from heft.errors import ConfigError, HeftError
+from heft.exit_codes import ExitCode, exit_code_lines
+from heft.signals import Ending, ended_by_signal
+from heft.storage import storage_fault, writing_to
 
 __all__ = ["app", "main"]
 
@@ -38,14 +44,49 @@ Source = Literal["builtin", "chorus", "home_depot", "pairs"]
 
 def main() -> None:
     """Runs the command; what a user can mend ends in one message, not a traceback."""
+    screen.journal = None
+    began = time.monotonic()
+
+    def leave(ending: Ending) -> None:
+        tell_of_signal(ending)
+        tell_of_end(ending.exit_code, began)
+
+    with ended_by_signal(leave) as ending:
+        code = _code(ending)
+    tell_of_end(code, began)
+    sys.exit(code)
+
+
+def _code(ending: Ending) -> int:
+    """Runs the command and returns its exit code."""
     try:
-        app()
-    except HeftError as error:
-        _show(error)
-        sys.exit(error.exit_code)
+        code = _run(ending)
     except KeyboardInterrupt:
-        _err().print("interrupted; the finished nodes are kept, run again to go on")
-        sys.exit(130)
+        code = ExitCode.INTERRUPTED
+    if ending.number is not None:  # whatever an engine made of it
+        tell_of_signal(ending)
+        return ending.exit_code
+    return code
+
+
+def _run(ending: Ending) -> int:
+    try:
+        returned = app(standalone_mode=False)
+        return returned if isinstance(returned, int) else ExitCode.OK
+    except TyperException as error:
+        show_usage(error)
+        return error.exit_code
+    except HeftError as error:
+        if ending.number is None:
+            show_error(error)
+        return error.exit_code
+    except Exception as error:
+        fault = storage_fault(error, Path(), anywhere=True)
+        if fault is None and screen.journal is None and ending.number is None:
+            raise
+        if ending.number is None:
+            show_error(fault) if fault is not None else show_crash(error)
+        return ExitCode.FAILED if fault is None else fault.exit_code
 
 
 @app.callback(invoke_without_command=True)
@@ -87,13 +128,14 @@ def simulate(
         key = ".".join(str(part) for part in fault["loc"])
         said = fault["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{key}={fault['input']!r}: {said}" if key else said) from error
-    counts = run_simulation(settings, out)
+    with writing_to(out):
+        counts = run_simulation(settings, out)
     for name, count in counts.items():
         screen.print(f"{name.replace('_', ' '):<22}{count:>12,}")
     screen.print(f"logs in {out}")
 
 
-@app.command()
+@app.command(epilog=f"Exit codes:\n\n{exit_code_lines()}")
 def run(
     config: Config,
     runs: RunsDir = RUNS,
@@ -102,6 +144,7 @@ def run(
     with_: With = None,
     set_: Set = None,
     verbose: Verbose = False,
+    log_format: LogFormat = "text",
 ) -> None:
     """Run the street: logs in, a judged and pushed model out."""
     street = street_of(config, runs, with_, overrides(set_, name, span), verbose)
@@ -125,6 +168,7 @@ def ingest(
     with_: With = None,
     set_: Set = None,
     verbose: Verbose = False,
+    log_format: LogFormat = "text",
 ) -> None:
     """Read, join and split the logs of a config, and nothing after that."""
     street = street_of(config, runs, with_, overrides(set_, name, span), verbose)
@@ -148,6 +192,7 @@ def tune(
     with_: With = None,
     set_: Set = None,
     verbose: Verbose = False,
+    log_format: LogFormat = "text",
 ) -> None:
     """Search model settings on the weighted examples; writes tuned.yaml, for `run --with`."""
     asked = overrides(set_, name, span) | ({} if trials is None else {"tune.trials": trials})
@@ -166,6 +211,7 @@ def finetune(
     with_: With = None,
     set_: Set = None,
     verbose: Verbose = False,
+    log_format: LogFormat = "text",
 ) -> None:
     """Fine-tune the text encoder on the log's clicks; writes finetuned.yaml, for `run --with`."""
     street = street_of(config, runs, with_, overrides(set_, name, span), verbose)
@@ -181,33 +227,12 @@ for command in (
     cli_after.explain,
     cli_after.lineage,
     cli_after.rollback,
+    cli_operations.clean,
     cli_serving.score,
     cli_serving.stream,
 ):
     app.command()(command)
 app.add_typer(cli_schema.app, name="schema")
-
-
-def _show(error: HeftError) -> None:
-    """One message; an error that is more than text shows itself as wide as the console."""
-    console = _err()
-    if hasattr(error, "__rich_console__"):
-        console.print("[bold red]error:[/]", end=" ")
-        console.print(error)
-    else:
-        console.print(f"[bold red]error:[/] {_plain(error)}", soft_wrap=True)
-
-
-def _err() -> Console:
-    # Made when it is needed: `quiet` puts another sys.stderr in place.
-    return Console(stderr=True, highlight=False)
-
-
-def _plain(error: HeftError) -> str:
-    """The message as text: brackets in it are not markup."""
-    from rich.markup import escape
-
-    return escape(str(error))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from heft.cli_options import RUNS, Run, RunsDir, Verbose, pairs, run_folder, screen
+from heft.errors import ConfigError
 
 __all__ = ["compare", "explain", "lineage", "predict", "report", "rollback"]
 
@@ -67,7 +68,11 @@ def predict(
     server: Annotated[
         str | None, typer.Option(help="Ask this model server: http://host:8501, grpc://host:8500.")
     ] = None,
+    label: Annotated[str | None, typer.Option(help="Of the server's version: canary.")] = None,
     token: Annotated[str | None, typer.Option(help="For the server.")] = None,
+    ca_file: Annotated[
+        str | None, typer.Option(help="Authorities that vouch for the server, if not the system's.")
+    ] = None,
     runs: RunsDir = RUNS,
     verbose: Verbose = False,
 ) -> None:
@@ -79,12 +84,15 @@ def predict(
 
     folder, others = run_folder(run, runs), pairs(column or [])
     if server is None:
+        told = {"--label": label, "--token": token, "--ca-file": ca_file}
+        for option in (option for option, value in told.items() if value is not None):
+            raise ConfigError(f"{option} is for a server: name it by --server")
         answers = predict_columns(pushed_model(folder), query, title, others)
     else:
-        from serving.client import Client
+        from serving.client import Client, Tls
 
         columns = {"query": query, **others}
-        with Client(server, token=token) as client:
+        with Client(server, label=label, token=token, tls=Tls(ca_file)) as client:
             given = {name: [value] * len(title) for name, value in columns.items()}
             answers = client.predict(given | {"title": title})
     scores = order(by, folder, answers, others)

@@ -2,17 +2,19 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 import yaml
-from rich.console import Console
 
 from heft.errors import ConfigError, InputError
+from heft.journal import Journal
+from heft.screen import Screen
 
 __all__ = [
     "RUNS",
     "Config",
+    "LogFormat",
     "Run",
     "RunName",
     "RunsDir",
@@ -27,11 +29,26 @@ __all__ = [
     "street_of",
 ]  # fmt: skip
 
-screen = Console(highlight=False)
+screen = Screen(highlight=False)
+
+
+def _speak(log_format: str) -> str:
+    """Before the command begins: JSON goes where the standard error led when it was started."""
+    if log_format == "json" and screen.journal is None:
+        screen.journal = Journal(os.dup(2))
+    return log_format
+
 
 Run = Annotated[Path, typer.Argument(help="A run's folder, or its name under runs/.")]
 RUNS = Path("runs")
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the engines' logs.")]
+LogFormat = Annotated[
+    Literal["text", "json"],
+    typer.Option(
+        "--log-format", callback=_speak, is_eager=True,
+        help="json: one object on each line of the standard error, for machines.",
+    ),
+]  # fmt: skip
 RunsDir = Annotated[Path, typer.Option("--runs", help="Folder that holds all runs.")]
 With = Annotated[
     list[Path] | None, typer.Option("--with", help="Settings laid over the config: a YAML file.")
@@ -96,7 +113,7 @@ def street_of(
     from heft.console import quiet
 
     # Before anything of theirs is imported.
-    quiet(verbose)
+    quiet(verbose, screen.journal)
     from pipeline.street import Street
 
     data = Path(os.environ.get("HEFT_DATA", "../shared/data"))

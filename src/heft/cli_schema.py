@@ -8,6 +8,7 @@ import typer
 from heft.cli_options import (
     RUNS,
     Config,
+    LogFormat,
     RunName,
     RunsDir,
     Set,
@@ -41,6 +42,7 @@ def infer(
     with_: With = None,
     set_: Set = None,
     verbose: Verbose = False,
+    log_format: LogFormat = "text",
 ) -> None:
     """Write a schema from the data of a span, to be reviewed."""
     street = street_of(config, runs, with_, overrides(set_, name, span), verbose)
@@ -61,6 +63,7 @@ def diff(
     with_: With = None,
     set_: Set = None,
     verbose: Verbose = False,
+    log_format: LogFormat = "text",
 ) -> None:
     """Say in which features the newest data differ from the schema."""
     street = street_of(config, runs, with_, overrides(set_, name, span), verbose)
@@ -82,6 +85,7 @@ def accept(
     with_: With = None,
     set_: Set = None,
     verbose: Verbose = False,
+    log_format: LogFormat = "text",
 ) -> None:
     """Widen the schema by features whose data is right; the rest of the file stays."""
     street = street_of(config, runs, with_, overrides(set_, name, span), verbose)

@@ -1,6 +1,5 @@
 """Commands that put a trained model to work: offline, and as logs come in."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +7,7 @@ import typer
 from heft.cli_options import (
     RUNS,
     Config,
+    LogFormat,
     RunName,
     RunsDir,
     Set,
@@ -32,7 +32,7 @@ def score(
     ] = "ctcvr",
     top: Annotated[int, typer.Option(help="Keep the best of each group; 0 keeps all.", min=0)] = 0,
     model: Annotated[
-        Path | None, typer.Option(help="A SavedModel, if not what the run pushed last.")
+        str | None, typer.Option(help="A SavedModel, if not what the run pushed last.")
     ] = None,
     column: Annotated[
         list[str] | None, typer.Option("--column", help="A column's own name: query=search_term.")
@@ -42,6 +42,7 @@ def score(
     with_: With = None,
     set_: Set = None,
     verbose: Verbose = False,
+    log_format: LogFormat = "text",
 ) -> None:
     """Rank candidates in files by a pushed model, on Beam."""
     street = street_of(config, runs, with_, overrides(set_, name, None), verbose)
@@ -65,6 +66,7 @@ def stream(
     with_: With = None,
     set_: Set = None,
     verbose: Verbose = False,
+    log_format: LogFormat = "text",
 ) -> None:
     """Take log files as they land, and push a new model on a schedule or after N conversions."""
     changes = list(set_ or []) + ([] if inbox is None else [f"stream.inbox={inbox}"])

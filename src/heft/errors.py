@@ -4,6 +4,8 @@ A message names the value, what was expected and what to do; it is meant to be
 read without a traceback. `exit_code` is what the `heft` command returns.
 """
 
+from heft.exit_codes import ExitCode
+
 __all__ = [
     "ConfigError",
     "DataError",
@@ -11,22 +13,30 @@ __all__ = [
     "GateError",
     "HeftError",
     "InputError",
+    "LockedError",
     "NotFittedError",
     "ServingError",
+    "StorageError",
     "TrainingError",
 ]
 
 
 class HeftError(Exception):
-    """Base of all errors Heft raises on purpose."""
+    """Base of all errors Heft raises on purpose.
 
-    exit_code = 1
+    Attributes:
+        exit_code: of the command.
+        node: of the pipeline that failed; None where it was none.
+    """
+
+    exit_code = ExitCode.FAILED
+    node: str | None = None
 
 
 class InputError(HeftError):
     """What the caller handed in cannot be used; nothing was written."""
 
-    exit_code = 2
+    exit_code = ExitCode.BAD_INPUT
 
 
 class ConfigError(InputError):
@@ -56,4 +66,16 @@ class ServingError(HeftError):
 class GateError(HeftError):
     """A gate stopped the run: the data or the model is not good enough."""
 
-    exit_code = 3
+    exit_code = ExitCode.GATE
+
+
+class LockedError(HeftError):
+    """Another command is at work in the same folder; nothing was written."""
+
+    exit_code = ExitCode.LOCKED
+
+
+class StorageError(HeftError):
+    """A disk is full, or a folder cannot be written."""
+
+    exit_code = ExitCode.STORAGE

@@ -1,6 +1,7 @@
 """What items are ordered by: arithmetic over what a model answers and what is known of them."""
 
 import ast
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Any], int]] = {
     "sqrt": (np.sqrt, 1), "min": (np.minimum, 2), "max": (np.maximum, 2),
 }  # fmt: skip
 _LONGEST = 1_000  # characters
+_LARGEST = sys.float_info.max
 _EXPECTED = (
     "expected names, numbers, + - * / **, parentheses and "
     f"{', '.join(f'{name}()' for name in _FUNCTIONS)}, such as 'ctcvr * price'"
@@ -52,8 +54,8 @@ class RankingExpression:
             columns: those of `names`, numbers (items,) or one number for all.
 
         Returns:
-            (items,) float64; what cannot be computed, such as a division by zero, is -inf,
-            so that it is ordered last.
+            (items,) float64; what cannot be computed, such as a division by zero, or is
+            infinite, is -inf, so that it is ordered last.
 
         Raises:
             ValueError: a column is missing, or is not of numbers.
@@ -66,13 +68,15 @@ class RankingExpression:
         values = {name: _numbers(name, columns[name], self.text) for name in self.names}
         with np.errstate(all="ignore"):
             result = np.asarray(_value(self._tree, values), np.float64)
-        return np.where(np.isnan(result), -np.inf, result)
+        return np.where(np.isfinite(result), result, -np.inf)
 
 
 def _names(node: ast.AST, text: str) -> set[str]:
     """The names in a tree, of which every node is allowed."""
     match node:
-        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
+        case ast.Constant(value=int() | float() as number) if (
+            not isinstance(number, bool) and abs(number) <= _LARGEST
+        ):
             return set()
         case ast.Name(id=name):
             return {name}

@@ -72,7 +72,7 @@ def versions(folder: str | Path) -> list[Version]:
     """What lies in a model's folder, the newest first; what is not whole is left out."""
     found = []
     for path in Path(folder).glob("*"):
-        if path.name.isdigit() and (path / _GRAPH).is_file():
+        if path.name.isdecimal() and (path / _GRAPH).is_file():
             note = path / ROLLED_BACK_FILE
             number = int(path.name)
             found.append(Version(number, path, int(note.read_text()) if note.is_file() else number))

@@ -27,9 +27,10 @@ taskmanager.memory.framework.heap.size: 128m
 taskmanager.memory.framework.off-heap.size: 128m
 taskmanager.memory.task.heap.size: 640m
 taskmanager.memory.task.off-heap.size: 64m
-taskmanager.memory.network.min: 256m
-taskmanager.memory.network.max: 256m
-taskmanager.network.sort-shuffle.min-buffers: 64
+taskmanager.memory.network.min: 512m
+taskmanager.memory.network.max: 512m
+taskmanager.memory.segment-size: 8kb
+taskmanager.network.sort-shuffle.min-buffers: 32
 taskmanager.memory.managed.size: 512m
 taskmanager.memory.jvm-metaspace.size: 256m
 taskmanager.memory.jvm-overhead.min: 192m

@@ -5,80 +5,15 @@ import json
 import os
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from heft import cli
+from tests.unit.commands import Ended, Heft, config_in
 from tests.unit.logs.logbook import put, put_shop, shop
 
 ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    error: str
-
-    def is_refusal(self, said: str, code: int = 2) -> None:
-        """One line that says `said`, and the exit code."""
-        assert self.code == code, self.error
-        assert self.error.startswith("error: ") and self.error.count("\n") == 1, self.error
-        assert said in self.error
-        assert "Traceback" not in self.error + self.out
-
-
-Heft = Callable[..., Ended]
-
-
-@pytest.fixture
-def heft(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Heft:
-    """Runs the command in this process, which has the engines loaded, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HEFT_DATA", raising=False)
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["heft", *map(str, arguments)])
-        terminal, stream, code = os.dup(2), sys.stderr, 0
-        with warnings.catch_warnings():
-            try:
-                cli.main()
-            except SystemExit as ended:
-                code = int(ended.code or 0)
-            finally:
-                # `quiet` has sent descriptor 2 nowhere, for good: a process ends with it.
-                sys.stderr.flush()
-                sys.stderr = stream
-                os.dup2(terminal, 2)
-                os.close(terminal)
-        out, error = capfd.readouterr()
-        return Ended(code, out, error)
-
-    return run
-
-
-def _config(folder: Path, **values: Any) -> Path:
-    config = {"name": "shop", "logs": {"root": str(folder / "logs")}, **values}
-    path = folder / "shop.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    """A good log, and a config that reads it."""
-    put_shop(tmp_path / "logs", shop())
-    return _config(tmp_path)
 
 
 def _nothing_written(folder: Path) -> None:
@@ -91,9 +26,9 @@ def test_a_config_that_is_not_there(heft: Heft, tmp_path: Path) -> None:
 
 
 def test_a_key_that_does_not_exist(heft: Heft, log: Path, tmp_path: Path) -> None:
-    _config(tmp_path, model={"epoch": 3})
+    config_in(tmp_path, model={"epoch": 3})
     heft("run", log).is_refusal("unknown key 'model.epoch': expected one of [")
-    heft("run", _config(tmp_path), "--set", "model.speed=1").is_refusal("'model.speed'")
+    heft("run", config_in(tmp_path), "--set", "model.speed=1").is_refusal("'model.speed'")
     _nothing_written(tmp_path)
 
 
@@ -162,14 +97,14 @@ def test_an_overlay_is_read_and_named_in_what_is_wrong(
 
 
 def test_a_data_folder_that_is_not_there(heft: Heft, tmp_path: Path) -> None:
-    path = _config(tmp_path, logs={"root": str(tmp_path / "nowhere")})
+    path = config_in(tmp_path, logs={"root": str(tmp_path / "nowhere")})
     heft("run", path).is_refusal(f"{tmp_path}/nowhere")
     _nothing_written(tmp_path)
 
 
 def test_a_source_to_simulate_that_is_not_there(heft: Heft, tmp_path: Path) -> None:
     simulate = {"source": "chorus", "data": "{data}/chorus", "sessions": 10}
-    path = _config(tmp_path, simulate=simulate, logs={"root": "{run}/logs"})
+    path = config_in(tmp_path, simulate=simulate, logs={"root": "{run}/logs"})
     heft("run", path).is_refusal("../shared/data/chorus")
     assert not list(tmp_path.glob("runs/*/*"))
 
@@ -180,7 +115,7 @@ def test_a_column_that_a_log_lacks(heft: Heft, tmp_path: Path, suffix: str) -> N
     for row in records["impressions"]:
         del row["query"]
     put_shop(tmp_path / "logs", records, suffix)
-    heft("run", _config(tmp_path)).is_refusal("impressions: column 'query' is not in")
+    heft("run", config_in(tmp_path)).is_refusal("impressions: column 'query' is not in")
     _nothing_written(tmp_path)
 
 
@@ -189,7 +124,7 @@ def test_a_column_of_another_type(heft: Heft, tmp_path: Path) -> None:
     for row in records["impressions"]:
         row["position"] = "first"
     put_shop(tmp_path / "logs", records)
-    ended = heft("run", _config(tmp_path))
+    ended = heft("run", config_in(tmp_path))
     ended.is_refusal("column 'position'")
     # The log has people in it: what looks like no number may be somebody's.
     assert "text of 5 characters" in ended.error
@@ -286,7 +221,7 @@ def test_only_one_process_streams_into_a_run(heft: Heft, log: Path, tmp_path: Pa
     (tmp_path / "none").mkdir()
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        heft("stream", log, *empty).is_refusal("another process streams into")
+        heft("stream", log, *empty).is_refusal("another command is at work there", code=4)
     ended = heft("stream", log, *empty)
     assert (ended.code, ended.error) == (0, "")
     assert "watching in" in ended.out
@@ -306,7 +241,7 @@ def test_files_that_cannot_be_scored(
     heft: Heft, tmp_path: Path, changes: tuple[str, ...], said: str
 ) -> None:
     put_shop(tmp_path / "logs", shop())
-    config = _config(tmp_path, serving={"rankings": {"margin": "ctcvr * price"}})
+    config = config_in(tmp_path, serving={"rankings": {"margin": "ctcvr * price"}})
     (tmp_path / "in.csv").write_text("query,title\ntv,lamp\n")
     arguments = ("--input", "in.csv", "--output", "out", *changes)
     heft("score", config, *arguments).is_refusal(said)

@@ -40,11 +40,18 @@ def test_what_cannot_be_computed_comes_last() -> None:
     assert values[1] == values[2] == -math.inf
 
 
+@pytest.mark.parametrize("text", ["a / b", "-log(b)", "a * exp(1000 * (1 - b))", "a * 9 ** 999"])
+def test_a_division_by_zero_is_no_first_place(text: str) -> None:
+    """Nor what is too large to be a number."""
+    assert RankingExpression(text)({"a": A, "b": np.zeros(3)}).tolist() == [-math.inf] * 3
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "a b", "a; b", "import os", "__import__('os')", "a.b", "a[0]", "'text'", "True",
      "a if b else 1", "lambda: 1", "a @ b", "a // b", "max(a)", "sum(a)", "max(a, b, key=1)",
-     "a == b", "[a for a in b]", "(" * 500 + "a" + ")" * 500, "a" * 2_000],
+     "a == b", "[a for a in b]", "(" * 500 + "a" + ")" * 500, "a" * 2_000,
+     "a * 1" + "0" * 400, "a * 1e999"],
 )  # fmt: skip
 def test_nothing_else_is_an_expression(text: str) -> None:
     with pytest.raises(ValueError, match="such as 'ctcvr \\* price'"):

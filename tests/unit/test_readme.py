@@ -17,6 +17,7 @@ import yaml
 
 from heft import errors, importance
 from heft.cli import app
+from heft.exit_codes import ExitCode
 from heft.importance import ImportanceData, registry
 from heft.logs import LogsSettings
 from heft.simulate import SimulationSettings
@@ -240,12 +241,16 @@ def test_every_setting_of_a_config_is_in_the_documentation() -> None:
                 assert not missing, f"{page} does not name {missing} of `{name}`"
 
 
-def test_exit_codes_are_those_of_the_errors() -> None:
-    said = dict(re.findall(r"^\| (\d+) \| (.*) \|$", _TEXT["README.md"], re.M))
+def test_exit_codes_are_those_of_the_command() -> None:
+    rows = re.findall(r"^\| ([\d, ]+) \| (.*) \|$", _TEXT["README.md"], re.M)
+    said = {int(code): meaning for codes, meaning in rows for code in codes.split(", ")}
+    assert said.keys() == set(ExitCode)
+    assert "gate" in said[ExitCode.GATE] and "bad input" in said[ExitCode.BAD_INPUT]
+    page = dict(re.findall(r"^\| (\d+) \| (.*?) \|", _TEXT["docs/operations.md"], re.M))
+    assert page == {str(int(code)): code.meaning for code in ExitCode}
     kinds = [getattr(errors, name) for name in errors.__all__]
-    assert {str(kind.exit_code) for kind in kinds} == set(said) - {"0", "130"}
-    assert "gate" in said[str(errors.GateError.exit_code)]
-    assert "bad input" in said[str(errors.InputError.exit_code)]
+    signals = {ExitCode.OK, ExitCode.INTERRUPTED, ExitCode.TERMINATED}
+    assert {kind.exit_code for kind in kinds} == set(ExitCode) - signals
 
 
 def test_every_component_is_in_the_picture_and_in_its_page() -> None:

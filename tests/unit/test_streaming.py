@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from heft.errors import ConfigError
+from heft.logs.files import stream_files
 from heft.logs.preflight import preflight
+from heft.logs.reading import read_batches
 from heft.logs.settings import LogsSettings
 from heft.streaming.follow import Outcome, Window, follow
 from heft.streaming.inbox import Inbox, MicroBatch
@@ -96,6 +98,20 @@ def test_settled_files_become_a_span_that_a_run_can_read(shop: Shop) -> None:
     assert inbox.take(NOW + 8).span == 2
 
 
+@pytest.mark.parametrize("root", ["./logs", "logs/"])
+def test_spans_are_seen_however_the_root_is_spelled(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    monkeypatch.chdir(shop.root.parent)
+    shop.logs = shop.logs.model_copy(update={"root": root})
+    inbox = shop.open()
+    for number in (1, 2):
+        shop.page(number)
+        assert inbox.take(NOW).span == number
+    assert inbox.spans() == [1, 2]
+    assert preflight(shop.logs).span == 2
+
+
 def test_a_span_without_clicks_says_so_and_can_be_read(shop: Shop) -> None:
     inbox = shop.open()
     shop.land("impressions", impressions(1))
@@ -158,6 +174,18 @@ def test_a_file_that_the_log_would_overlook_is_put_aside(tmp_path: Path) -> None
     assert inbox.spans() == []
 
 
+def test_brackets_of_a_log_stand_for_themselves(tmp_path: Path) -> None:
+    """A file that the log would overlook is put aside, and what it would find is moved."""
+    shop = Shop(tmp_path, impressions={"path": "i/span-{SPAN}/[ab]*"})
+    inbox = shop.open()
+    shop.land("impressions", impressions(1), name="a.jsonl")
+    shop.land("impressions", impressions(2), name="[ab].jsonl")
+    batch = inbox.take(NOW)
+    assert list(batch.rejected) == ["impressions/a.jsonl"]
+    assert batch.rows == {"impressions": 5}
+    assert len(stream_files(shop.logs, "impressions", inbox.spans())) == 1
+
+
 def test_a_name_that_comes_again_does_not_overwrite(tmp_path: Path) -> None:
     shop = Shop(tmp_path, clicks={"path": "clicks/*"})
     inbox = shop.open()
@@ -166,6 +194,75 @@ def test_a_name_that_comes_again_does_not_overwrite(tmp_path: Path) -> None:
         shop.land("clicks", [{"impression_id": f"{number}-0", "timestamp": 5}], name="c.jsonl")
         inbox.take(NOW)
     assert {"clicks/c.jsonl", "clicks/2-c.jsonl"} <= shop.files()
+
+
+@pytest.mark.parametrize("base", ["*", "part-*.jsonl", "p?rt-*-*.jsonl"])
+def test_no_click_is_lost_whatever_names_come_again_and_whenever_it_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    """Three files of one name for one span, two of them moved by streams that were killed."""
+    shop = Shop(tmp_path, clicks={"path": f"clicks/{base}"})
+    real = os.rename
+
+    def killed(source: Path, target: Path) -> None:
+        if "impressions" in str(target):
+            raise KeyboardInterrupt
+        real(source, target)
+
+    for number in range(4):
+        inbox = shop.open()
+        rows = [{"impression_id": f"1-{number}", "timestamp": 5}]
+        shop.land("clicks", rows, name="part-0-x.jsonl")
+        if number in (0, 3):
+            shop.land("impressions", impressions(number))
+        with monkeypatch.context() as patch:
+            if number in (1, 2):
+                patch.setattr("heft.streaming.inbox.os.rename", killed)
+                shop.land("impressions", impressions(number), name="again.jsonl")
+                with pytest.raises(KeyboardInterrupt):
+                    inbox.take(NOW)
+            else:
+                assert inbox.take(NOW) is not None
+    files = stream_files(shop.logs, "clicks", inbox.spans())
+    lines = [line for file in files for line in Path(file.path).read_text().splitlines()]
+    rows = map(json.loads, lines)
+    assert sorted(row["impression_id"] for row in rows) == ["1-0", "1-1", "1-2", "1-3"]
+
+
+def test_a_file_that_is_put_aside_does_not_overwrite_another(shop: Shop) -> None:
+    inbox = shop.open()
+    for content in (b"first", b"second"):
+        shop.land("impressions", content, name="broken.parquet")
+        inbox.take(NOW)
+    aside = shop.inbox / "rejected" / "impressions"
+    assert (aside / "broken.parquet").read_bytes() == b"first"
+    assert (aside / "1-broken.parquet").read_bytes() == b"second"
+    assert (aside / "1-broken.parquet.reason.txt").is_file()
+
+
+@pytest.mark.parametrize("moment", ["pathlib.Path.is_file", "heft.streaming.inbox.read_batches"])
+def test_a_file_that_goes_while_it_is_looked_at_is_left_to_whoever_took_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """As one that gets its last name by a rename."""
+    inbox = shop.open()
+    gone = shop.land("impressions", impressions(9), name="half-written.jsonl")
+    real = {"is_file": Path.is_file, "read_batches": read_batches}[moment.rsplit(".", 1)[1]]
+
+    def look(place: Any, *arguments: Any) -> Any:
+        if Path(getattr(place, "path", place)) != gone:
+            return real(place, *arguments)
+        found = real(place, *arguments) if moment.endswith("is_file") else None
+        gone.unlink(missing_ok=True)
+        return found if moment.endswith("is_file") else real(place, *arguments)
+
+    monkeypatch.setattr(moment, look)
+    assert inbox.take(NOW) is None
+    monkeypatch.undo()
+    assert not gone.exists()
+    assert not (shop.inbox / "rejected").exists()
+    shop.page(1)
+    assert inbox.take(NOW).rejected == {}
 
 
 def test_a_move_that_was_cut_off_goes_on_with_the_same_span(
@@ -310,6 +407,9 @@ def test_it_looks_until_it_is_told_to_stop(shop: Shop) -> None:
         ({"root": "s3://logs"}, {}, "folders of a disk"),
         ({"impressions": {"path": "impressions/*"}}, {}, "write {SPAN}"),
         ({"impressions": {"path": "i/{YYYY}-{MM}-{DD}/*"}}, {}, "write {SPAN}"),
+        ({"impressions": {"path": "i/span-{SPAN}.csv"}}, {}, "in a folder's name alone"),
+        ({"impressions": {"path": "*/span-{SPAN}/*"}}, {}, "at the end alone"),
+        ({"clicks": {"path": "clicks/span-{SPAN}/clicks.csv"}}, {}, "a pattern at the end"),
     ],
 )
 def test_what_cannot_be_streamed_is_said(

@@ -11,7 +11,7 @@ from heft.examples import Feature, read_columns
 
 __all__ = ["base_rates", "predict_examples"]
 
-BATCH = 4096
+BATCH = 16_384  # a text that is new is encoded once in each
 
 Array = np.ndarray
 

@@ -5,6 +5,7 @@ more features. The records are not parsed for that: an Example is a list of feat
 two more at its end are a few bytes.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ HEAD, TORSO, TAIL, UNSEEN = b"head", b"torso", b"tail", b"unseen"
 NEW, KNOWN = b"new", b"known"
 
 _FEATURES_TAG = 0x0A  # field 1 of an Example, a message
+_ROWS_IN_ORDER = 100_000  # held in memory to be put in order
 
 Array = np.ndarray
 
@@ -54,7 +56,8 @@ def tag_examples(
     """Writes splits again, each row with `query_frequency` and `item_novelty`.
 
     `query_frequency` is head, torso, tail, or unseen in training; `item_novelty` is new
-    for an item that training never showed, else known.
+    for an item that training never showed, else known. Rows of one query stand together, so that
+    a model that reads them in batches encodes a text it does not know in one of them, not in all.
 
     Args:
         train: shards of the training split.
@@ -92,11 +95,13 @@ def _tag_shard(path: str, folder: Path, bands: Mapping[bytes, bytes], items: set
             for item in (NEW, KNOWN)}  # fmt: skip
     options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
     records = tf.data.TFRecordDataset(path, compression_type="GZIP").as_numpy_iterator()
-    rows = zip(records, columns[f.QUERY], columns[f.ITEM_ID], strict=True)
+    queries, shown = columns[f.QUERY], columns[f.ITEM_ID]
     with tf.io.TFRecordWriter(str(folder / Path(path).name), options) as writer:
-        for record, query, item in rows:
-            tag = tags[bands.get(query, UNSEEN), KNOWN if item in items else NEW]
-            writer.write(_with_entries(record, tag))
+        rows = zip(queries, shown, records, strict=True)
+        while block := list(itertools.islice(rows, _ROWS_IN_ORDER)):
+            for query, item, record in sorted(block, key=lambda row: row[:2]):
+                tag = tags[bands.get(query, UNSEEN), KNOWN if item in items else NEW]
+                writer.write(_with_entries(record, tag))
     return len(columns[f.QUERY])
 
 

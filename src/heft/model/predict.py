@@ -24,7 +24,7 @@ def pushed_model(run_dir: Path) -> Path:
     Raises:
         InputError: the run pushed none.
     """
-    versions = [p for p in (run_dir / "serving" / "heft").glob("*") if p.name.isdigit()]
+    versions = [p for p in (run_dir / "serving" / "heft").glob("*") if p.name.isdecimal()]
     if not versions:
         raise InputError(
             f"{run_dir} pushed no model: its report says why ({run_dir / 'report' / 'index.html'})"

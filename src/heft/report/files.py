@@ -8,6 +8,7 @@ from heft.errors import InputError
 from heft.report.facts import complete, summary
 from heft.report.markdown import markdown
 from heft.report.page import render
+from heft.whole_file import write_whole
 
 __all__ = ["read_facts", "rerender", "summary_text", "write_run"]
 
@@ -24,18 +25,18 @@ def write_run(facts: dict[str, Any], run_dir: Path) -> dict[str, Any]:
     """
     (run_dir / "report").mkdir(parents=True, exist_ok=True)
     whole = complete(facts | {"report_path": str(run_dir / _PAGE)})
-    (run_dir / _FACTS).write_text(json.dumps(whole, indent=1), encoding="utf-8")
-    (run_dir / _PAGE).write_text(render(whole), encoding="utf-8")
-    (run_dir / _TEXT).write_text(markdown(whole), encoding="utf-8")
+    write_whole(run_dir / _FACTS, json.dumps(whole, indent=1))
+    write_whole(run_dir / _PAGE, render(whole))
+    write_whole(run_dir / _TEXT, markdown(whole))
     found = summary(whole)
-    (run_dir / _SUMMARY).write_text(json.dumps(found, indent=1), encoding="utf-8")
+    write_whole(run_dir / _SUMMARY, json.dumps(found, indent=1))
     return found
 
 
 def rerender(run_dir: Path) -> Path:
     """Renders the page from the kept facts; returns its path."""
     page = run_dir / _PAGE
-    page.write_text(render(read_facts(run_dir)), encoding="utf-8")
+    write_whole(page, render(read_facts(run_dir)))
     return page
 
 

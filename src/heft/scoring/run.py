@@ -5,7 +5,9 @@ one per hash bucket of the group, and each bucket is then ordered and written by
 memory follows the bucket and not the input.
 """
 
+import contextlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
@@ -49,6 +51,7 @@ def score(settings: ScoreSettings, output: str, make_pipeline: Callable[[], Any]
     pipeline = make_pipeline()
     files = _files(settings.inputs)
     group = _group(files, settings)
+    _require_model(settings.model)
     _make_room(output)
     size = sum(file.size for file in files)
     buckets = min(max(-(-size // _BUCKET_BYTES), _FEWEST), _MOST)
@@ -72,8 +75,10 @@ def _files(pattern: str) -> list[LogFile]:
     )  # fmt: skip
     if not found:
         raise InputError(f"--input {pattern}: no file matches; expected Parquet, JSON Lines or CSV")
+    # Below the folders that the pattern spells out: two folders may have files of one name.
+    folder = re.split(r"[*?[]", pattern, maxsplit=1)[0].rpartition("/")[0]
     return [
-        LogFile(CANDIDATES, path, path.rsplit("/", 1)[-1], size, number)
+        LogFile(CANDIDATES, path, path.removeprefix(folder).lstrip("/"), size, number)
         for number, (path, size) in enumerate(found)
     ]
 
@@ -101,8 +106,37 @@ def _group(files: list[LogFile], settings: ScoreSettings) -> str:
     )
 
 
+def _require_model(path: str) -> None:
+    """Before what an earlier job wrote is removed.
+
+    Raises:
+        InputError: there is none, or TensorFlow does not know the file system.
+    """
+    with contextlib.suppress(tf.errors.OpError):
+        if tf.io.gfile.exists(f"{path}/saved_model.pb"):
+            return
+    raise InputError(
+        f"{path} holds no SavedModel that can be read: expected saved_model.pb in a folder of this "
+        "machine, or one on gs://"
+    )
+
+
 def _make_room(output: str) -> None:
-    """An empty folder; what an earlier job wrote goes."""
+    """An empty folder; what an earlier job wrote goes.
+
+    Raises:
+        InputError: it holds something else, or is on a file system that TensorFlow cannot write.
+    """
+    try:
+        _empty(output)
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"--output {output} cannot be written ({error.message}): expected a folder of this "
+            "machine, or one on gs://"
+        ) from error
+
+
+def _empty(output: str) -> None:
     if tf.io.gfile.exists(output):
         names = [name.rstrip("/") for name in tf.io.gfile.listdir(output)]
         ours = {_SUMMARY, _QUARANTINE, _SHUFFLE}

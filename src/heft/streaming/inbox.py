@@ -4,13 +4,14 @@ The log's folders say all that there is to know: a span is there once its impres
 are moved last. A process that is killed while it moves files goes on with the same span.
 """
 
+import contextlib
 import errno
+import itertools
 import os
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pyarrow as pa
@@ -83,6 +84,15 @@ class Inbox:
         self._streams = {
             name: stream for name in _STREAMS if (stream := logs.stream(name)) is not None
         }
+        for name, stream in self._streams.items():
+            base = _base(stream.path)
+            wild = set("*?") & set(stream.path.removesuffix(base))
+            if "{SPAN}" in base or "*" not in base or wild:
+                raise ConfigError(
+                    f"logs.{name}.path={stream.path!r}: a stream makes the folders, and files keep "
+                    "their names there; expected {SPAN} in a folder's name alone, and a pattern "
+                    "at the end alone, such as span-{SPAN}/*"
+                )
         for name in self._streams:
             (self._folder / name).mkdir(parents=True, exist_ok=True)
 
@@ -102,8 +112,9 @@ class Inbox:
                 try:
                     count, converted = self._count(name, path)
                 except DataError as error:
-                    rejected[f"{name}/{path.name}"] = str(error)
-                    self._reject(name, path, str(error))
+                    if path.exists():  # or somebody took it away
+                        rejected[f"{name}/{path.name}"] = str(error)
+                        self._reject(name, path, str(error))
                     continue
                 good.append(path)
                 rows[name] = rows.get(name, 0) + count
@@ -119,10 +130,10 @@ class Inbox:
 
     def spans(self) -> list[int]:
         """Those of the log, ascending."""
-        pattern = SpanPattern(f"{self._logs.root.rstrip('/')}/{self._logs.impressions.path}")
+        root, pattern = Path(self._logs.root), SpanPattern(self._logs.impressions.path)
         expression, found = pattern.regex(), set()
-        for path in Path(self._logs.root).rglob("*"):
-            match = expression.fullmatch(str(path)) if path.is_file() else None
+        for path in root.rglob("*"):
+            match = expression.fullmatch(str(path.relative_to(root))) if path.is_file() else None
             if match and not path.name.startswith(("_", ".")):
                 found.add(pattern.span_of(match))
         return sorted(span for span in found if span is not None)
@@ -143,12 +154,14 @@ class Inbox:
         return sum(self._counted(name, file)[1] for file in files)
 
     def _settled(self, name: str, now: float) -> list[Path]:
-        paths = [
-            path for path in sorted((self._folder / name).iterdir())
-            if path.is_file() and not path.name.startswith(("_", "."))
-        ]  # fmt: skip
-        quiet = self._settings.settle_seconds
-        return [path for path in paths if now - path.stat().st_mtime >= quiet]
+        settled = []
+        for path in sorted((self._folder / name).iterdir()):
+            if path.name.startswith(("_", ".")) or not path.is_file():
+                continue
+            with contextlib.suppress(FileNotFoundError):  # it has got another name meanwhile
+                if now - path.stat().st_mtime >= self._settings.settle_seconds:
+                    settled.append(path)
+        return settled
 
     def _count(self, name: str, path: Path) -> tuple[int, int]:
         """Usable rows of a file, and conversions among them.
@@ -157,8 +170,8 @@ class Inbox:
             DataError: it cannot be read, holds nothing but rows that cannot be used, or the log
                 would not look at a file of its name.
         """
-        base = self._streams[name].path.rsplit("/", 1)[-1]
-        if not fnmatch(path.name, base):
+        base = _base(self._streams[name].path)
+        if not _matches(path.name, base):
             raise DataError(
                 f"{name}: {path.name} is none of logs.{name}.path={self._streams[name].path!r}: "
                 f"expected a name like {base}"
@@ -185,17 +198,17 @@ class Inbox:
     def _reject(self, name: str, path: Path, why: str) -> None:
         folder = self._folder / REJECTED / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{path.name}.reason.txt").write_text(why + "\n")
-        _moved(path, folder / path.name)
+        target = _free(folder, path.name)
+        (folder / f"{target.name}.reason.txt").write_text(why + "\n")
+        _moved(path, target)
 
     def _move(self, name: str, paths: Sequence[Path], span: int) -> None:
         stream = self._streams[name]
-        pattern = stream.path.replace("{SPAN}", str(span))
-        folder, base = Path(self._logs.root) / pattern.rsplit("/", 1)[0], pattern.rsplit("/", 1)[-1]
+        pattern, base = stream.path.replace("{SPAN}", str(span)), _base(stream.path)
+        folder = (Path(self._logs.root) / pattern).parent
         folder.mkdir(parents=True, exist_ok=True)
         for path in paths:
-            target = folder / path.name
-            _moved(path, target if not target.exists() else folder / f"{span}-{path.name}")
+            _moved(path, _free(folder, path.name, base, str(span)))
         if "{SPAN}" in stream.path and not any(
             p for p in folder.iterdir() if p.name[0] not in "_."
         ):
@@ -205,7 +218,7 @@ class Inbox:
         """A span has a file of every stream; this one has no rows."""
         wanted = ("parquet", "jsonl", "csv") if stream.format == "auto" else (stream.format,)
         kind = next((k for k in ("jsonl", "csv", "parquet")
-                     if k in wanted and fnmatch(f"{_NOTHING}.{k}", base)), None)  # fmt: skip
+                     if k in wanted and _matches(f"{_NOTHING}.{k}", base)), None)  # fmt: skip
         if kind is None:
             raise ConfigError(
                 f"logs.{name}.path={stream.path!r}: a span without {name} needs a file that says "
@@ -219,6 +232,26 @@ class Inbox:
         own = own_names(stream, fields)
         columns = {own[x.name]: pa.array([], _ARROW.get(x.kind, pa.string())) for x in fields}
         pq.write_table(pa.table(columns), place)
+
+
+def _base(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def _matches(name: str, base: str) -> bool:
+    return SpanPattern(base).regex().fullmatch(name) is not None
+
+
+def _free(folder: Path, name: str, base: str = "*", tag: str = "1") -> Path:
+    """A place for a file, beside what has its name already: one that the log looks at too.
+
+    `base` is the pattern that the log looks for; its first `*` matches the tag too.
+    """
+    begin = base.index("*")
+    numbers = (f"{tag}-{number}" for number in itertools.count(2))
+    others = (f"{name[:begin]}{one}-{name[begin:]}" for one in itertools.chain([tag], numbers))
+    names = itertools.chain([name], others)
+    return next(place for one in names if not (place := folder / one).exists())
 
 
 def _moved(source: Path, target: Path) -> None:

@@ -18,13 +18,17 @@ from heft.text.tokenizer import GraphTokenizer
 
 __all__ = ["TextEncoder", "load_encoder"]
 
+# Padded tokens that go through BERT at once inside a graph: enough to keep a processor's cores
+# busy, and memory does not grow with the number of texts.
+_TOKENS_AT_ONCE = 2048
+
 
 class TextEncoder:
     """Encodes text; usable eagerly, in `tf.function` and in `keras.export.ExportArchive`.
 
-    Tokenises in the graph, pads to the longest text of the batch, runs BERT
-    (Devlin et al., 2019) and pools the token vectors as the checkpoint says, by
-    default their mean under the mask (Reimers and Gurevych, 2019), scaled to length 1.
+    Tokenises in the graph, runs BERT (Devlin et al., 2019) and pools the token vectors as the
+    checkpoint says, by default their mean under the mask (Reimers and Gurevych, 2019), scaled to
+    length 1. Many texts go through in parts of like length, so that few tokens are padding.
 
     Attributes:
         backbone: the Keras model, for `ExportArchive.track`; frozen.
@@ -61,10 +65,31 @@ class TextEncoder:
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
         """The vectors of `texts`, a (n,) string tensor, n ≥ 0, as (n, dim) float32."""
         tokens = self.tokenizer(texts)
-        # Without a text there is no longest; the kernels of BERT want a length above 0.
-        shape = tf.stack([tokens.nrows(), tf.maximum(tokens.bounding_shape(axis=1), 2)])
-        mask = tf.ones_like(tokens).to_tensor(shape=shape)
-        return self.encode(tokens.to_tensor(shape=shape), mask)
+        order = tf.argsort(tokens.row_lengths(), direction="DESCENDING", stable=True)
+        tokens = tf.gather(tokens, order)
+        lengths, count = tokens.row_lengths(), tf.size(order)
+        vectors = tf.TensorArray(
+            tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=[None, self.dim]
+        )
+        # No text leaves a part as well, which eager arrays want.
+        vectors = vectors.write(0, tf.zeros([0, self.dim]))
+
+        def next_part(
+            start: tf.Tensor, part: tf.Tensor, vectors: tf.TensorArray
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
+            longest = tf.cast(lengths[start], tf.int32)
+            end = tf.minimum(start + tf.maximum(_TOKENS_AT_ONCE // longest, 1), count)
+            rows = tokens[start:end]
+            shape = tf.stack([end - start, longest])
+            mask = tf.ones_like(rows).to_tensor(shape=shape)
+            encoded = self.encode_batch(rows.to_tensor(shape=shape), mask)
+            return end, part + 1, vectors.write(part, encoded)
+
+        _, _, vectors = tf.while_loop(
+            lambda start, *_: start < count, next_part, [0, 1, vectors], parallel_iterations=1
+        )
+        shape = tf.stack([count, self.dim])
+        return tf.scatter_nd(order[:, tf.newaxis], vectors.concat(), shape)
 
     def encode(self, tokens: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """The vectors, (n, dim) float32, of padded token ids.

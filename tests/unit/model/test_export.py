@@ -302,6 +302,31 @@ def test_every_column_but_two_may_be_left_out_and_is_unknown_then(
     _agree({name: x.numpy() for name, x in answers.items()}, model.examples(bare))
 
 
+def test_a_session_answers_as_the_functions_do(path: Path, model: Reloaded) -> None:
+    """TensorFlow Serving runs graphs in a session, with defaults for columns that are left out."""
+    rows = [*ROWS, impression(8, UNSEEN, TITLES[0]), impression(9, UNSEEN, UNSEEN)]
+    whole = {name: x.numpy() for name, x in Reloaded._named(rows).items()}
+    examples = {"examples": np.array([example(row) for row in rows], object)}
+    brief = {f.QUERY: whole[f.QUERY][-1:], f.TITLE: whole[f.TITLE]}
+    bare = [{f.QUERY: UNSEEN, f.TITLE: row[f.TITLE]} for row in rows]
+    wanted = model.columns(rows), model.examples(rows), model.examples(bare)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(path))
+
+        def ask(name: str, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            definition = meta.signature_def[name]
+            filled = {n: tf.make_ndarray(x) for n, x in definition.defaults.items()} | given
+            fed = {definition.inputs[name].name: x for name, x in filled.items()}
+            return session.run({n: info.name for n, info in definition.outputs.items()}, fed)
+
+        for _ in range(3):  # the graph is optimised as it is run
+            _agree(ask("serving_default", whole), wanted[0])
+            _agree(ask("examples", examples), wanted[1])
+            _agree(ask("serving_default", brief), wanted[2])
+        with pytest.raises(tf.errors.InvalidArgumentError, match="columns differ in length"):
+            ask("serving_default", whole | {f.QUERY: whole[f.QUERY][:2]})
+
+
 class Counting:
     """The encoder, and the texts that went through it."""
 

@@ -54,6 +54,23 @@ def test_a_change_in_what_a_module_uses_changes_its_digest(
 
 
 @pytest.mark.parametrize(
+    "module", ["components.importance_estimator.executor", "components.udfs", "heft.transform"]
+)
+def test_installed_packages_have_the_digest_of_the_checkout(tree: Path, module: str) -> None:
+    before = source_digest(module)
+    (tree / "src/heft").rename(tree / "heft")
+    (tree / "src").rmdir()
+    assert source_digest(module) == before
+    for path in source_files(module):
+        if path.is_relative_to(tree / "heft"):
+            _add_line(path)
+            break
+    else:
+        pytest.fail(f"no file of the library among those of {module}")
+    assert source_digest(module) != before
+
+
+@pytest.mark.parametrize(
     ("module", "changed"),
     [
         ("components.importance_estimator.executor", "src/heft/report/page.py"),

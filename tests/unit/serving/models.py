@@ -90,7 +90,8 @@ def export(path: Path, offset: float = 0.0, examples_offset: float | None = None
     """Writes a TinyModel; with `examples_offset` the two signatures disagree.
 
     Beside them are `classify`, of which the scores are those of no click and of a click, and
-    `regress`, the click rate. As in Heft's own models every column but two has a default.
+    `regress`, the click rate, which is a method for predictions by its name as all that Keras
+    exports. As in Heft's own models every column but two has a default.
     """
     model = TinyModel(offset)
     other = model if examples_offset is None else TinyModel(examples_offset)
@@ -122,7 +123,6 @@ def export(path: Path, offset: float = 0.0, examples_offset: float | None = None
     }  # fmt: skip
     tf.saved_model.save(model, str(path), signatures=signatures)
     names = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(path))
-    for name in ("classify", "regress"):
-        names.replace_method_name(signature_key=name, method_name=f"tensorflow/serving/{name}")
+    names.replace_method_name(signature_key="classify", method_name="tensorflow/serving/classify")
     names.save()
     return path

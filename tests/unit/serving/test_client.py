@@ -27,6 +27,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from heft.cli import main
 from heft.errors import ConfigError
 from serving.client import Client, Tls
 from serving.errors import (
@@ -55,6 +56,7 @@ class Script(ThreadingHTTPServer):
     def __init__(self, *answers: int | float | dict[str, Any]) -> None:
         self.answers = list(answers)  # a status, seconds of silence, or a body
         self.bodies: list[Any] = []
+        self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
         self.connections = 0
@@ -75,6 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.bodies.append(body["inputs"])
+        self.server.paths.append(self.path)
         self.server.headers.append(dict(self.headers))
         self.server.times.append(time.monotonic())
         answer = self.server.answers.pop(0) if self.server.answers else {"outputs": [0.5]}
@@ -265,6 +268,36 @@ def test_rest_over_tls_with_a_token(scripted: Callable[..., Script], certificate
         client.predict({"query": ["tv"]})
 
 
+def test_the_command_passes_label_token_and_authority_on(
+    scripted: Callable[..., Script], certificates: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    outputs = {"ctr": [0.5, 0.25], "cvr": [0.1, 0.9], "ctcvr": [0.05, 0.225]}
+    server = scripted({"outputs": outputs}, context=context)
+    inputs = {"query": {"dtype": "DT_STRING"}, "title": {"dtype": "DT_STRING"}}
+    signatures = METADATA["metadata"]["signature_def"]["signature_def"]
+    monkeypatch.setitem(signatures, "serving_default", {"inputs": inputs})
+    (tmp_path / "summary.json").write_text("{}")
+    command = ["heft", "predict", str(tmp_path), "--query", "tv", "--title", "dear",
+               "--title", "cheap", "--label", "canary", "--verbose"]  # fmt: skip
+    own = ["--server", _target(server, "https"), "--token", "s3cret"]
+    own += ["--ca-file", str(certificates / "server.pem")]
+    monkeypatch.setattr("sys.argv", command + own)
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    printed = capsys.readouterr().out
+    assert 0 < printed.index("cheap") < printed.index("dear")
+    assert server.paths == ["/v1/models/heft/labels/canary:predict"]
+    assert server.headers[0]["Authorization"] == "Bearer s3cret"
+    assert server.bodies == [{"query": ["tv", "tv"], "title": ["dear", "cheap"]}]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "--label is for a server" in capsys.readouterr().err
+
+
 class _Guarded(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Answers those who have the token."""
 
@@ -330,6 +363,8 @@ def test_arguments_that_cannot_be_used_are_named(arguments: dict[str, Any], word
         ({"query": []}, "no rows"),
         ({"query": "tv"}, "query='tv': expected a list"),
         ({"history": [["a"], ["a", "b"]]}, "history holds lists of different lengths"),
+        ({"query": ["tv"], "price": [3.5, None]}, "price holds None: expected .* 0"),
+        ({"query": [None, "tv"]}, "query holds None"),
     ],
 )
 def test_columns_that_do_not_fit_each_other_are_not_sent(

@@ -13,11 +13,14 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from heft.errors import ConfigError
 from heft.model.warm_up import WARM_UP_ROWS
+from heft.transform import TransformSettings
 from serving import labels
+from serving.local.status import HTTP_STATUS
 from serving.local.text_configs import read_batching, read_metrics_path
 from tests.unit.serving.schemas import faults
 
-SERVING = Path(__file__).resolve().parents[3] / "serving"
+ROOT = Path(__file__).resolve().parents[3]
+SERVING = ROOT / "serving"
 KUBERNETES, MONITORING = SERVING / "kubernetes", SERVING / "monitoring"
 DASHBOARD = json.loads((MONITORING / "grafana/dashboards/heft-serving.json").read_text())
 
@@ -253,3 +256,32 @@ def test_the_dashboard_is_one_that_grafana_imports() -> None:
         taken |= cells
     jobs = set(re.findall(r'job="([^"]+)"', json.dumps(DASHBOARD).replace('\\"', '"')))
     assert jobs == {_yaml(MONITORING / "prometheus.yml")["scrape_configs"][0]["job_name"]}
+
+
+def test_the_requests_that_the_docs_show_name_the_columns_of_the_demo() -> None:
+    settings = TransformSettings.model_validate(
+        _yaml(ROOT / "pipeline/configs/demo.yaml")["transform"]
+    )
+    columns = {"query", "title", *settings.categorical, *settings.numeric}
+    page = (ROOT / "docs/serving.md").read_text()
+    bodies = [json.loads(body) for body in re.findall(r"curl -d '([^']+)'", page)]
+    rows = [row for body in bodies for row in body.get("instances", [body.get("inputs")])]
+    assert len(rows) == 2
+    for row in rows:
+        assert set(row) == columns
+
+
+def test_loads_are_not_taken_the_rate_of() -> None:
+    """Each version has a series of its own, which begins at one: no rate would ever show it."""
+    expressions = [t["expr"] for panel in DASHBOARD["panels"] for t in panel["targets"]]
+    groups = _yaml(MONITORING / "alerts.yml")["groups"]
+    expressions += [rule["expr"] for group in groups for rule in group["rules"]]
+    loads = [text for text in expressions if "load_attempt_count" in text]
+    assert len(loads) == 2
+    assert not any(re.search(r"rate\(|increase\(", text) for text in loads)
+    # A request that was wrong is not the server's fault, whatever its code.
+    faults = [text for text in expressions if 'status!~"' in text]
+    blamed = re.findall(r'status!~"([A-Z_|]+)"', " ".join(faults))
+    assert {code for codes in blamed for code in codes.split("|")} >= {
+        code.name for code, status in HTTP_STATUS.items() if status in (200, 400, 404)
+    }

@@ -7,6 +7,7 @@ import concurrent.futures
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ import psutil
 import pytest
 import tensorflow as tf
 import urllib3
+import yaml
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
     model_management_pb2,
     model_pb2,
@@ -96,6 +100,14 @@ def test_a_request_that_is_too_large_is_refused(server: Server) -> None:
         assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+def test_shapes_and_versions_that_cannot_be_are_refused_in_words(server: Server) -> None:
+    body = json.dumps({"inputs": {"x": [[1.0, 2.0, 3.0]]}}).encode()
+    status, answer = _post(server, body, "/v1/models/single:predict")
+    assert (status, "to have shape (None, 2)" in answer["error"]) == (400, True)
+    status, answer = _post(server, b"{}", f"/v1/models/heft/versions/{2**70}:predict")
+    assert (status, "to numeric" in answer["error"]) == (400, True)
+
+
 def test_tensors_that_claim_more_than_they_hold_are_refused(server: Server) -> None:
     bomb = tf.make_tensor_proto([1.0])
     bomb.tensor_shape.dim[0].size = 10**12
@@ -122,6 +134,44 @@ def test_no_request_makes_the_server_fail(server: Server, request: tuple[str, by
     assert ("error" in answer) == (status != 200)
 
 
+@st.composite
+def _tensors(draw: st.DrawFn, right: int) -> tensor_pb2.TensorProto:
+    """Three values of the type `right`, or what claims to be of any type and shape."""
+    tensor = tensor_pb2.TensorProto(dtype=right)
+    if draw(st.integers(0, 3)):
+        tensor.tensor_shape.dim.add(size=3)
+        tensor.string_val.extend(draw(st.lists(st.binary(max_size=8), max_size=4)))
+        tensor.float_val.extend(draw(st.lists(st.floats(width=32), max_size=4)))
+        return tensor
+    tensor.dtype = draw(st.sampled_from([*types_pb2.DataType.values(), 99]))
+    tensor.tensor_shape.unknown_rank = draw(st.integers(0, 3)) == 0
+    for size in draw(st.lists(st.sampled_from([-1, 0, 1, 3, 2**40]), max_size=3)):
+        tensor.tensor_shape.dim.add(size=size)
+    tensor.tensor_content = draw(st.binary(max_size=16))
+    tensor.int_val.extend(draw(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=3)))
+    return tensor
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_no_tensor_makes_the_server_fail(server: Server, data: st.DataObject) -> None:
+    names = data.draw(st.just([*ONE]) | st.lists(st.sampled_from([*ONE, "x"]), unique=True))
+    kinds = {name: 1 if name == "price" else 7 for name in names}
+    spec = model_pb2.ModelSpec(
+        name="heft",
+        signature_name=data.draw(st.sampled_from(["", "", "", "none", "__saved_model_init_op"])),
+    )
+    inputs = {name: data.draw(_tensors(kind)) for name, kind in kinds.items()}
+    with grpc.insecure_channel(server.grpc.removeprefix("grpc://")) as channel:
+        predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+        request = predict_pb2.PredictRequest(model_spec=spec, inputs=inputs)
+        # A call is its own error.
+        call = predict.future(request, timeout=20)
+        assert call.code().name in ("OK", "INVALID_ARGUMENT", "FAILED_PRECONDITION"), call.details()
+        if call.code() is grpc.StatusCode.OK:
+            assert {len(tf.make_ndarray(x)) for x in call.result().outputs.values()} == {3}
+
+
 def test_prometheus_reads_what_was_asked(server: Server) -> None:
     before = _metrics(server)
     good = json.dumps({"instances": [ROW]}).encode()
@@ -138,28 +188,43 @@ def test_prometheus_reads_what_was_asked(server: Server) -> None:
     counts = ':tensorflow:serving:request_count{model_name="heft",status="%s"}'
     assert grew(counts % "OK") == 4
     assert grew(counts % "INVALID_ARGUMENT") == 1
-    latency = (
-        ':tensorflow:serving:request_latency_%s{model_name="heft",API="Predict",entrypoint="%s"%s}'
-    )
-    assert grew(latency % ("count", "REST", "")) == 4
-    assert grew(latency % ("count", "GRPC", "")) == 1
-    assert grew(latency % ("bucket", "GRPC", ',le="+Inf"')) == 1
-    assert grew(latency % ("sum", "GRPC", "")) > 0
+    # As TensorFlow Serving spells them: REST's is the method of the path, refusals take no time.
+    latency = ':tensorflow:serving:request_latency_%s{model_name="heft",API=%s%s}'
+    rest, over_grpc = '"predict",entrypoint="REST"', '"Predict",entrypoint="GRPC"'
+    assert grew(latency % ("count", rest, "")) == 3
+    assert grew(latency % ("count", over_grpc, "")) == 1
+    assert grew(latency % ("bucket", over_grpc, ',le="+Inf"')) == 1
+    assert grew(latency % ("sum", over_grpc, "")) > 0
     runs = [
         v for k, v in after.items() if k.startswith(":tensorflow:serving:runtime_latency_count")
     ]
     assert sum(runs) >= 4
-    loads = [v for k, v in after.items() if "load_attempt_count" in k and '"success"' in k]
-    assert sum(loads) >= 4
+    loads = {k: v for k, v in after.items() if "load_attempt_count" in k and '"success"' in k}
+    assert sum(loads.values()) >= 4
+    assert any('/heft/1",' in name for name in loads), "each version has a series of its own"
     assert not any("made-up" in name for name in after)
     # What dashboard, alerts and autoscaler ask for is there.
     read = metrics_that_are_read()
     assert len(read) >= 5
     assert read <= {name.split("{")[0] for name in after}
-    buckets = (latency % ("bucket", "REST", ",le=")).removesuffix("}")
+    buckets = (latency % ("bucket", rest, ",le=")).removesuffix("}")
     below = [value for name, value in after.items() if name.startswith(buckets)]
     assert below == sorted(below)
     assert len(below) == 34
+
+
+def test_the_health_check_of_compose_tells_a_served_model_from_none(server: Server) -> None:
+    compose = yaml.safe_load((CONFIGS / "docker-compose.yml").read_text())
+    kind, *command = compose["services"]["tensorflow-serving"]["healthcheck"]["test"]
+    port = server.rest.rsplit(":", 1)[1]
+    asked = command[-1].replace("/8501", f"/{port}")
+    assert (kind, asked.count(port)) == ("CMD", 1)
+    for script, well in (
+        (asked, True), (asked.replace("models/heft", "models/none"), False),
+        (command[-1].replace("/8501", "/9"), False),
+    ):  # fmt: skip
+        done = subprocess.run([*command[:-1], script], capture_output=True, timeout=10, check=False)
+        assert (done.returncode == 0) == well, (script, done.stderr)
 
 
 def test_metrics_are_off_unless_a_config_says_so(tmp_path: Path) -> None:

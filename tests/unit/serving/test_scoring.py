@@ -19,6 +19,7 @@ from heft.logs.settings import LogsSettings
 from heft.ranking_expression import RankingExpression
 from heft.scoring import ScoreReport, ScoreSettings, score
 from pipeline.beam import beam_args
+from tests.unit.logs.memory_system import MemorySystem
 
 TEXTS = ("query", "title", "category", "brand", "device")
 
@@ -45,8 +46,9 @@ def _frame(requests: int = 30, each: int = 7) -> pd.DataFrame:
 
 
 def _score(
-    inputs: str | Path, output: Path, model: Path, logs: dict[str, Any] | None = None, **job: Any
-) -> ScoreReport:
+    inputs: str | Path, output: str | Path, model: str | Path,
+    logs: dict[str, Any] | None = None, **job: Any,
+) -> ScoreReport:  # fmt: skip
     log = {"root": "/nowhere", "categorical": ["device"], "catalogue": None} | (logs or {})
     by = RankingExpression(job.pop("by", "ctcvr"))
     settings = ScoreSettings(
@@ -147,6 +149,24 @@ def test_rows_that_cannot_be_used_are_kept_apart_and_counted(model: Path, tmp_pa
         _score(tmp_path / "in.jsonl", tmp_path / "out", model, {"max_quarantine_rate": 0.01})
 
 
+def test_files_elsewhere_are_scored_as_files_here(model: Path, tmp_path: Path) -> None:
+    """And files of one name in two folders are told apart."""
+    here = tmp_path / "in"
+    for day, part in enumerate((_frame()[:50], _frame()[50:])):
+        (here / f"day-{day}").mkdir(parents=True)
+        pq.write_table(pa.Table.from_pandas(part), here / f"day-{day}" / "part.parquet")
+    MemorySystem.files = {
+        f"memory://bucket/in/{path.relative_to(here)}": path.read_bytes()
+        for path in here.rglob("*.parquet")
+    }
+    _score(f"{here}/*/*.parquet", tmp_path / "here", model)
+    _score("memory://bucket/in/*/*.parquet", tmp_path / "there", model)
+    found = _read(tmp_path / "there")
+    pd.testing.assert_frame_equal(found, _read(tmp_path / "here"))
+    assert set(found["source"]) == {"day-0/part.parquet", "day-1/part.parquet"}
+    assert not found.duplicated(["source", "row"]).any()
+
+
 def test_the_same_job_gives_the_same_rows_and_takes_the_place_of_the_last(
     model: Path, tmp_path: Path
 ) -> None:
@@ -174,10 +194,12 @@ def test_queries_are_cleaned_as_those_of_the_log_were(model: Path, tmp_path: Pat
     [
         ({"inputs": "/nowhere/*.csv"}, "no file matches"),
         ({"model": "/nowhere"}, "holds no SavedModel"),
+        ({"model": "s3://bucket/model"}, "holds no SavedModel .* on gs://"),
         ({"columns": {"qery": "q"}}, "expected some of"),
         ({"by": "ctcvr * brand"}, "are no numbers"),
         ({"by": "ctcvr * margin"}, r"\['margin'\] is not in"),
         ({"columns": {"query": "asked"}}, "no column 'query'"),
+        ({"output": "s3://bucket/scores"}, "cannot be written .* on gs://"),
     ],
 )
 def test_what_cannot_be_scored_is_said(
@@ -185,7 +207,8 @@ def test_what_cannot_be_scored_is_said(
 ) -> None:
     (tmp_path / "in.jsonl").write_text('{"query": "tv", "title": "t"}\n')
     arguments = {"inputs": tmp_path / "in.jsonl", "model": model} | job
-    inputs, path = arguments.pop("inputs"), Path(arguments.pop("model"))
-    with pytest.raises((InputError, ConfigError, RuntimeError), match=said):
-        _score(inputs, tmp_path / "out", path, **arguments)
+    inputs, path = arguments.pop("inputs"), arguments.pop("model")
+    output = arguments.pop("output", tmp_path / "out")
+    with pytest.raises((InputError, ConfigError), match=said):
+        _score(inputs, output, path, **arguments)
     assert not (tmp_path / "out" / "summary.json").exists()

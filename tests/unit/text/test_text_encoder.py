@@ -61,6 +61,29 @@ def test_no_text_gives_no_row_in_and_out_of_a_graph(encoder: TextEncoder) -> Non
     assert graph(none).shape == (0, 384)
 
 
+def test_many_texts_go_through_the_graph_with_little_padding(encoder: TextEncoder) -> None:
+    """One long text among many short ones must not make the short ones long."""
+    texts = [f"{i} " + "drill " * (60 if i == 300 else i % 7) for i in range(600)]
+    shapes: list[tuple[int, int]] = []
+    real = encoder.encode_batch
+
+    def measure(tokens: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+        shapes.append(tuple(tokens.shape))
+        # The number that a text begins with is its first token after [CLS].
+        return tf.repeat(tf.cast(tokens[:, 1:2], tf.float32), encoder.dim, axis=1)
+
+    encoder.encode_batch = measure
+    try:
+        got = encoder(tf.constant(texts)).numpy()
+    finally:
+        encoder.encode_batch = real
+    first = encoder.tokenizer(tf.constant(texts)).to_tensor()[:, 1]
+    assert np.array_equal(got[:, 0], first.numpy()), "a vector belongs to another text"
+    assert len(shapes) > 2 and max(rows * length for rows, length in shapes) <= 2048
+    padded = sum(rows * length for rows, length in shapes)
+    assert padded < 0.2 * len(texts) * max(length for _, length in shapes)
+
+
 def test_alike_texts_are_nearer_than_others(encoder: TextEncoder) -> None:
     alike = [
         ("cordless drill", "battery powered drill driver"),
