@@ -13,7 +13,7 @@ LOCK := .uv/bin/uv pip compile -c requirements.lock --python-version 3.11 --gene
   --no-annotate --no-header -q
 LINUX := --python-platform x86_64-manylinux_2_28
 
-.PHONY: help setup demo test test-all test-operations test-flink test-spark test-mysql lint format types lock clean image test-image lint-docker sbom audit
+.PHONY: help setup demo test test-all test-operations test-kubeflow test-flink test-spark test-mysql lint format types lock clean image test-image lint-docker sbom audit
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ test: $(READY)  ## All tests but the slow proofs
 
 test-all: $(READY)  ## All tests
 	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
+
+test-kubeflow: $(READY)  ## The street pod by pod, and workers that train together
+	$(BIN)/python -m pytest -q tests/kubeflow tests/unit/model/test_workers_export.py
 
 test-operations: $(READY)  ## A run that is killed in each node, cleaning, a disk that fills up
 	$(BIN)/python -m pytest -q -rs tests/e2e/test_operations.py

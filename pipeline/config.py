@@ -13,6 +13,7 @@ from heft.evaluation.tagging import SliceSettings
 from heft.features import DERIVED_SLICES, HISTORY, Role, logged_columns
 from heft.gate.settings import GateSettings
 from heft.importance.settings import ImportanceSettings
+from heft.kubeflow_settings import KubeflowSettings
 from heft.logs.settings import LogsSettings
 from heft.model.settings import ModelSettings
 from heft.notify import NotifySettings
@@ -66,6 +67,7 @@ class PipelineConfig(Settings):
     notify: NotifySettings | None = None
     beam: BeamSettings = BeamSettings()
     metadata: MetadataSettings = MetadataSettings()
+    kubeflow: KubeflowSettings | None = None
 
     @model_validator(mode="after")
     def _columns_are_read(self) -> Self:

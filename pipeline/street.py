@@ -39,7 +39,8 @@ from pipeline.schema_files import read_schema, stage_schema
 from pipeline.simulating import simulate_logs
 
 __all__ = [
-    "Prepared", "Street", "logs_of", "places_of", "prepare", "run_street", "tell_of_absent",
+    "Prepared", "Street", "logs_of", "places_of", "prepare", "run_facts", "run_street",
+    "tell_of_absent",
 ]  # fmt: skip
 
 _SIMULATED_KEY = "simulated shoppers are not people"
@@ -144,7 +145,7 @@ def run_street(street: Street) -> dict[str, Any]:
 
 def _run(street: Street) -> dict[str, Any]:
     ready = prepare(street)
-    facts = _run_facts(ready, street)
+    facts = run_facts(ready, street)
     # TFX, which takes its time to import.
     from pipeline.pipeline import create_pipeline
     from pipeline.running import run_nodes
@@ -256,7 +257,8 @@ def places_of(run_dir: Path, schema_file: str | None = None) -> Places:
     )
 
 
-def _run_facts(ready: Prepared, street: Street) -> dict[str, Any]:
+def run_facts(ready: Prepared, street: Street) -> dict[str, Any]:
+    """What the report says of the run itself."""
     config = ready.config
     dumped = config.model_dump_json(exclude={"tune", "notify"})
     return {
