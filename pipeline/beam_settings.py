@@ -154,7 +154,7 @@ class BeamSettings(Settings):
         return self
 
     def with_flags(self, *flags: str) -> Self:
-        """With more of Beam's flags, which win over what the settings say, and not over `arguments`."""
+        """With more of Beam's flags, which win over the settings and not over `arguments`."""
         return self.model_copy(update={"arguments": (*flags, *self.arguments)})
 
     @property
