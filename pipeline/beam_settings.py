@@ -153,6 +153,10 @@ class BeamSettings(Settings):
             )
         return self
 
+    def with_flags(self, *flags: str) -> Self:
+        """With more of Beam's flags, which win over the settings and not over `arguments`."""
+        return self.model_copy(update={"arguments": (*flags, *self.arguments)})
+
     @property
     def worker_command(self) -> str:
         """`environment_config` as Beam reads it: a command is JSON there."""

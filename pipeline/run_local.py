@@ -17,7 +17,7 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from pipeline.metadata import MetadataSettings
 from pipeline.progress import NodeDone
-from pipeline.run_metadata import alone, with_password
+from pipeline.run_metadata import one_at_a_time, with_password
 
 __all__ = ["StreetRunner", "artifacts_of"]
 
@@ -56,7 +56,7 @@ class StreetRunner(local_dag_runner.LocalDagRunner):
             getattr(deployment.metadata_connection_config, which), self._records
         )
         if self._records.engine == "mysql":
-            with alone(self._records):
+            with one_at_a_time(self._records):
                 _register_types(pipeline, connection)
         for entry in pipeline.nodes:
             node = entry.pipeline_node

@@ -12,7 +12,7 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 from heft.errors import ConfigError, InputError
 from pipeline.metadata import MetadataSettings, connection, read_settings
 
-__all__ = ["alone", "open_records", "prepare_records", "with_password"]
+__all__ = ["one_at_a_time", "open_records", "prepare_records", "with_password"]
 
 _LOCK = "heft makes tables and types"
 _SECONDS_TO_CONNECT, _SECONDS_TO_WAIT = 10, 300
@@ -40,12 +40,12 @@ def prepare_records(settings: MetadataSettings) -> None:
         ConfigError: it cannot be reached, or not with this user and password.
     """
     if settings.engine == "mysql":
-        with alone(settings):
+        with one_at_a_time(settings):
             metadata_store.MetadataStore(with_password(connection(settings, ""), settings))
 
 
 @contextmanager
-def alone(settings: MetadataSettings) -> Iterator[None]:
+def one_at_a_time(settings: MetadataSettings) -> Iterator[None]:
     """While no other run makes tables or types in the database.
 
     ML Metadata looks whether they are there and makes them in two steps, so that two runs would

@@ -85,7 +85,7 @@ import sys
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as pb
 from pipeline.metadata import MetadataSettings, connection
-from pipeline.run_metadata import alone, prepare_records, with_password
+from pipeline.run_metadata import one_at_a_time, prepare_records, with_password
 
 settings, name, count = MetadataSettings.model_validate_json(sys.argv[1]), sys.argv[2], 40
 prepare_records(settings)
@@ -97,7 +97,7 @@ def types(number):
             store.put_context_type(pb.ContextType(name="pipeline"))]
 
 for number in range(count):
-    with alone(settings):
+    with one_at_a_time(settings):
         kinds = types(number)
     event = pb.Event(type=pb.Event.OUTPUT)
     event.path.steps.add().key = "out"
