@@ -83,3 +83,5 @@ TMPDIR="$folder/tmp" in_storage build -q --format docker --isolation oci --netwo
     --build-arg BASE=localhost/heft-base --build-arg BEAM_SDK=localhost/heft-beam \
     --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
     --target "$target" -t "localhost/heft:$target" .
+# An image that this one took the name of.
+in_storage rmi --prune >/dev/null 2>&1 || true
