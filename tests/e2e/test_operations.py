@@ -21,7 +21,7 @@ from tests.unit.logs.logbook import put_shop, shop
 from tests.unit.small_disks import limited, may_mount, on_a_small_disk, run_heft
 
 from .conftest import PATIENCE, ROOT
-from .forked import Child, Nursery
+from .ready import Child, Nursery
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * PATIENCE)]
 
@@ -37,7 +37,7 @@ transform: {{categorical: [category, brand, device]}}
 schema_dir: "{ROOT}/pipeline/schema/clicks"
 importance: {{folds: 2, epochs: 1}}
 model: {{epochs: 2, hidden: [8]}}
-evaluation: {{tolerance: 1.0, bootstrap: {{resamples: 20}}, slice_resamples: 10}}
+evaluation: {{tolerance: 1.0, bootstrap: {{resamples: 20}}, slice_resamples: 20}}
 thresholds:
   minimum_ctr_auc: 0.01
   calibration: [0.001, 1000.0]
@@ -65,10 +65,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _start(nursery: Nursery, folder: Path, name: str, *more: object) -> Child:
+def _start(
+    nursery: Nursery, folder: Path, name: str, *more: object, stop_in: str | None = None
+) -> Child:
     return nursery.start(
-        "run", folder / "tiny.yaml", "--runs", folder, "--name", name, "--log-format", "json", *more
-    )
+        "run", folder / "tiny.yaml", "--runs", folder, "--name", name, "--log-format", "json",
+        *more, stop_in=stop_in,
+    )  # fmt: skip
 
 
 def _run(nursery: Nursery, folder: Path, name: str, *more: object) -> Child:
@@ -92,29 +95,20 @@ def _summary(folder: Path, name: str) -> dict[str, Any]:
     return json.loads((folder / name / "summary.json").read_text())
 
 
-def _end_in(child: Child, node: str, number: int, seconds: float, root: Path) -> float:
-    """Ends a run some time after the executor of a node has begun; returns when.
-
-    The process is let go on for milliseconds at a time until the node's output has a folder,
-    which is made just before its executor is called: some nodes take no longer than that.
-    """
+def _end_in(child: Child, number: int, seconds: float) -> float:
+    """Ends a run some time after the executor of a node was to begin; returns when."""
     deadline = time.monotonic() + PATIENCE
-    before = _outputs(root / node)
-    while not any(e["event"] == "node_started" and e["node"] == node for e in child.events()):
+    while Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
         assert time.monotonic() < deadline, child.errors.read_text()
-        time.sleep(0.002)
-    os.killpg(child.pid, signal.SIGSTOP)
-    while not _outputs(root / node) - before:
-        assert time.monotonic() < deadline, child.errors.read_text()
+        time.sleep(0.01)
+    if seconds:
         os.killpg(child.pid, signal.SIGCONT)
-        time.sleep(0.001)
-        os.killpg(child.pid, signal.SIGSTOP)
-    os.killpg(child.pid, signal.SIGCONT)
-    time.sleep(seconds)
+        time.sleep(seconds)
     if number == signal.SIGKILL:
         os.killpg(child.pid, number)  # with all that it has started
     else:
         os.kill(child.pid, number)
+        os.killpg(child.pid, signal.SIGCONT)
     return time.monotonic()
 
 
@@ -159,10 +153,12 @@ def test_killed_in_each_node_it_ends_as_if_it_had_been_left_in_peace(
     ended = []
     for node in order:
         number = TOLD.get(node, signal.SIGKILL)
-        child = _start(nursery, folder, "killed")
+        before = _outputs(root / node)
+        child = _start(nursery, folder, "killed", stop_in=node)
         # Some are over in a tenth of a second: no time to lose there.
         late = chance.uniform(0.05, 0.7) * took[node] if took[node] > 0.5 else 0.0
-        at = _end_in(child, node, number, late, root)
+        at = _end_in(child, number, late)
+        assert _outputs(root / node) - before, "killed before there was anything to lose"
         code = nursery.wait()
         events = child.events()
         started = [e["node"] for e in events if e["event"] == "node_started"]
