@@ -13,7 +13,7 @@ LOCK := .uv/bin/uv pip compile -c requirements.lock --python-version 3.11 --gene
   --no-annotate --no-header -q
 LINUX := --python-platform x86_64-manylinux_2_28
 
-.PHONY: help setup demo test test-all test-operations lint format types lock clean image test-image lint-docker sbom audit
+.PHONY: help setup demo test test-all test-operations test-kubeflow test-flink test-spark test-mysql lint format types lock clean image test-image lint-docker sbom audit
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,8 +29,20 @@ test: $(READY)  ## All tests but the slow proofs
 test-all: $(READY)  ## All tests
 	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
 
+test-kubeflow: $(READY)  ## The street pod by pod, and workers that train together
+	$(BIN)/python -m pytest -q tests/kubeflow tests/unit/model/test_workers_export.py
+
 test-operations: $(READY)  ## A run that is killed in each node, cleaning, a disk that fills up
 	$(BIN)/python -m pytest -q -rs tests/e2e/test_operations.py
+
+test-flink: $(READY)  ## The street on a Flink cluster of this machine, which is fetched
+	@bash scripts/engine_jars.sh flink && $(BIN)/python -m pytest -q tests/e2e/test_engines.py -k flink
+
+test-spark: $(READY)  ## The same on a Spark cluster
+	@bash scripts/engine_jars.sh spark && $(BIN)/python -m pytest -q tests/e2e/test_engines.py -k spark
+
+test-mysql: $(READY)  ## Metadata in a MariaDB of this machine, and two runs at once on it
+	$(BIN)/python -m pytest -q tests/unit/pipeline/test_records.py tests/e2e/test_mysql.py
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .

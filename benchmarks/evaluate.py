@@ -155,7 +155,7 @@ def evaluator(place: Path) -> Callable[[], None]:
         "example_splits": json_utils.dumps([f.NATURAL]),
     }
     context = BaseBeamExecutor.Context(
-        beam_pipeline_args=beam_args(()), tmp_dir=str(place / "tmp"), unique_id="1"
+        beam_pipeline_args=beam_args(), tmp_dir=str(place / "tmp"), unique_id="1"
     )
 
     def run() -> None:

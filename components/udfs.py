@@ -41,3 +41,5 @@ def run_fn(fn_args: FnArgs) -> None:
         ModelSettings.model_validate_json(config["model"]),
         TransformSettings.model_validate_json(config["transform"]),
     )
+    # TFX looks for it in every worker, of which the chief exports alone.
+    tf.io.gfile.makedirs(fn_args.serving_model_dir)

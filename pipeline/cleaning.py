@@ -39,7 +39,7 @@ def clean_runs(street: Street, *, keep: int, dry_run: bool) -> list[Doomed]:
     with street.alone("heft clean"):
         pushed = {str(version.source) for version in versions(places.serving)}
         kept = Kept(keep, pushed, config.model.base_model)
-        with opened(connection_of(places)) as store:
+        with opened(connection_of(places, config.metadata)) as store:
             found = doomed(store, config.name, Path(places.root), kept)
             if not dry_run:
                 remove(store, found, Path(places.root))

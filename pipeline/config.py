@@ -13,6 +13,7 @@ from heft.evaluation.tagging import SliceSettings
 from heft.features import DERIVED_SLICES, HISTORY, Role, logged_columns
 from heft.gate.settings import GateSettings
 from heft.importance.settings import ImportanceSettings
+from heft.kubeflow_settings import KubeflowSettings
 from heft.logs.settings import LogsSettings
 from heft.model.settings import ModelSettings
 from heft.notify import NotifySettings
@@ -25,7 +26,9 @@ from heft.streaming.settings import StreamingSettings
 from heft.text.settings import TextSettings
 from heft.transform import TransformSettings
 from heft.tuning.settings import TuneSettings
+from pipeline.beam_settings import BeamSettings
 from pipeline.config_faults import explain
+from pipeline.metadata import MetadataSettings
 from pipeline.thresholds import Thresholds
 
 __all__ = ["PipelineConfig", "Thresholds", "load"]
@@ -62,7 +65,9 @@ class PipelineConfig(Settings):
     serving: ServingSettings = ServingSettings()
     stream: StreamingSettings = StreamingSettings()
     notify: NotifySettings | None = None
-    beam: tuple[str, ...] = ()
+    beam: BeamSettings = BeamSettings()
+    metadata: MetadataSettings = MetadataSettings()
+    kubeflow: KubeflowSettings | None = None
 
     @model_validator(mode="after")
     def _columns_are_read(self) -> Self:

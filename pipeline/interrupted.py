@@ -12,21 +12,23 @@ from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as pb
 from tfx.orchestration.pipeline import Pipeline
 
+from pipeline.metadata import MetadataSettings
 from pipeline.metadata_store import node_of, opened, pipeline_executions
 from pipeline.removing import finish_removing
+from pipeline.run_metadata import with_password
 
 __all__ = ["forget_interrupted"]
 
 _SYSTEM = ".system"
 
 
-def forget_interrupted(pipeline: Pipeline) -> int:
+def forget_interrupted(pipeline: Pipeline, records: MetadataSettings) -> int:
     """Marks what is said to be running as failed and removes its outputs; returns how many.
 
     To be called by who is alone in the run's folder, so that nothing is running.
     """
     root = Path(pipeline.pipeline_info.pipeline_root)
-    connection = pipeline.metadata_connection_config
+    connection = with_password(pipeline.metadata_connection_config, records)
     with opened(connection) as store:
         finish_removing(store, root)
         # A data base may be shared with a run of the same name elsewhere, which is alive.

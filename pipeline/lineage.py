@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as pb
 from rich.markup import escape
@@ -14,6 +16,8 @@ from rich.table import Table
 
 from heft.errors import InputError
 from heft.versions import Version, versions
+from pipeline.metadata import read_settings
+from pipeline.run_metadata import open_records
 
 __all__ = ["Lineage", "Made", "Step", "lineage", "lineage_table"]
 
@@ -87,10 +91,12 @@ def lineage(run_dir: str | Path, version: int | None = None) -> Lineage:
         InputError: the run pushed no such version, or its metadata is gone.
     """
     pushed = _pushed(Path(run_dir), version)
-    store = _open(Path(run_dir) / "metadata.db")
+    store = open_records(Path(run_dir))
     types = {kind.id: kind.name for kind in store.get_artifact_types()}
     known = "PushedModel" in types.values()
     pushes = store.get_artifacts_by_type("PushedModel") if known else []
+    if read_settings(Path(run_dir)).engine == "mysql":
+        pushes = [push for push in pushes if _is_of(store, push, Path(run_dir).absolute().name)]
     for artifact in pushes:
         if artifact.custom_properties["pushed_version"].string_value == str(pushed.source):
             steps = tuple(_steps(store, types, artifact.id))
@@ -100,6 +106,12 @@ def lineage(run_dir: str | Path, version: int | None = None) -> Lineage:
         f"the metadata of {run_dir} knows no push of version {pushed.source}: expected one of "
         f"{sorted(a.custom_properties['pushed_version'].string_value for a in pushes)}"
     )
+
+
+def _is_of(store: metadata_store.MetadataStore, artifact: pb.Artifact, pipeline: str) -> bool:
+    """Other pipelines' records may lie in the same database; a run's folder has the name of its."""
+    contexts = store.get_contexts_by_artifact(artifact.id)
+    return any(context.type == "pipeline" and context.name == pipeline for context in contexts)
 
 
 def _pushed(run_dir: Path, version: int | None) -> Version:
@@ -112,15 +124,6 @@ def _pushed(run_dir: Path, version: int | None) -> Version:
             return one
     listed = ", ".join(str(one.number) for one in found)
     raise InputError(f"there is no version {version} in {folder}: expected one of {listed}")
-
-
-def _open(path: Path) -> metadata_store.MetadataStore:
-    if not path.is_file():
-        raise InputError(f"{path} is not there: expected the metadata of a run")
-    config = pb.ConnectionConfig()
-    config.sqlite.filename_uri = str(path)
-    config.sqlite.connection_mode = pb.SqliteMetadataSourceConfig.READONLY
-    return metadata_store.MetadataStore(config)
 
 
 def _steps(store: metadata_store.MetadataStore, types: dict[int, str], wanted: int) -> list[Step]:
@@ -206,6 +209,8 @@ def _facts(of: pb.Artifact | pb.Execution) -> dict[str, Any]:
 
 
 def _read(value: Any) -> Any:
+    if isinstance(value, Message):
+        return MessageToDict(value)
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
             return json.loads(value)

@@ -8,16 +8,22 @@ from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as pb
 from tfx.orchestration import metadata
 
+from pipeline.metadata import MetadataSettings, connection
 from pipeline.places import Places
+from pipeline.run_metadata import with_password
 
 __all__ = ["connection_of", "node_executions", "node_of", "opened", "pipeline_executions"]
 
 _NODE = "node"  # the type of the context that TFX keeps for each node, named pipeline.node
 
 
-def connection_of(places: Places) -> Any:
-    """How the metadata of a run is reached."""
-    return metadata.sqlite_metadata_connection_config(places.metadata)
+def connection_of(places: Places, settings: MetadataSettings) -> pb.ConnectionConfig:
+    """How the metadata of a run is reached.
+
+    Raises:
+        ConfigError: its password is not set.
+    """
+    return with_password(connection(settings, places.metadata), settings)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from pipeline.beam import beam_args
 from pipeline.config import PipelineConfig
 from pipeline.digest import source_digest
 from pipeline.judging import judge_nodes
+from pipeline.metadata import connection
 from pipeline.nodes import (
     anomaly_gate,
     fine_tuning,
@@ -35,7 +36,7 @@ from pipeline.shipping import push_node, serving_check
 
 __all__ = [
     "create_finetuning_pipeline", "create_pipeline", "create_statistics_pipeline",
-    "create_weighing_pipeline",
+    "create_weighing_pipeline", "street_nodes",
 ]  # fmt: skip
 
 
@@ -50,6 +51,14 @@ def create_pipeline(
         input_fingerprint: of the logs, so that the cache follows the data.
         run_facts: what the report says of the run itself, as JSON.
     """
+    nodes = street_nodes(config, places, input_fingerprint, run_facts)
+    return _pipeline(nodes, config, places)
+
+
+def street_nodes(
+    config: PipelineConfig, places: Places, input_fingerprint: str, run_facts: str = "{}"
+) -> list[BaseNode]:
+    """The nodes of `create_pipeline`, in order."""
     nodes: list[BaseNode] = []
     add = _adder(nodes)
     street = _weigh(add, config, places, input_fingerprint)
@@ -105,7 +114,7 @@ def create_pipeline(
             source_digest=_digest("report"),
         )
     )
-    return _pipeline(nodes, config, places)
+    return nodes
 
 
 def create_weighing_pipeline(
@@ -244,9 +253,7 @@ def _pipeline(nodes: list[BaseNode], config: PipelineConfig, places: Places) -> 
         pipeline_root=places.root,
         components=nodes,
         enable_cache=True,
-        metadata_connection_config=(
-            tfx.orchestration.metadata.sqlite_metadata_connection_config(places.metadata)
-        ),
+        metadata_connection_config=connection(config.metadata, places.metadata),
         beam_pipeline_args=beam_args(config.beam),
     )
 

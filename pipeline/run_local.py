@@ -1,4 +1,4 @@
-"""A run on this machine: LocalDagRunner, SQLite metadata, progress node by node."""
+"""A run on this machine: LocalDagRunner, metadata in SQLite or MySQL, progress node by node."""
 
 import datetime
 import sys
@@ -12,9 +12,12 @@ from tfx.orchestration import metadata
 from tfx.orchestration.local import local_dag_runner, runner_utils
 from tfx.orchestration.pipeline import RunOptions
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.orchestration.portable.mlmd import common_utils
 from tfx.proto.orchestration import pipeline_pb2
 
+from pipeline.metadata import MetadataSettings
 from pipeline.progress import NodeDone
+from pipeline.run_metadata import alone, with_password
 
 __all__ = ["StreetRunner", "artifacts_of"]
 
@@ -27,9 +30,13 @@ class StreetRunner(local_dag_runner.LocalDagRunner):
     """LocalDagRunner that reports each node as it begins and ends."""
 
     def __init__(
-        self, on_start: Callable[[str], None], on_done: Callable[[NodeDone], None]
+        self,
+        on_start: Callable[[str], None],
+        on_done: Callable[[NodeDone], None],
+        records: MetadataSettings | None = None,
     ) -> None:
         super().__init__()
+        self._records = records or MetadataSettings()
         self._on_start = on_start
         self._on_done = on_done
 
@@ -45,7 +52,12 @@ class StreetRunner(local_dag_runner.LocalDagRunner):
         runtime_parameter_utils.substitute_runtime_parameter(pipeline, {_RUN_ID: now})
         deployment = runner_utils.extract_local_deployment_config(pipeline)
         which = deployment.metadata_connection_config.WhichOneof("connection_config")
-        connection = getattr(deployment.metadata_connection_config, which)
+        connection = with_password(
+            getattr(deployment.metadata_connection_config, which), self._records
+        )
+        if self._records.engine == "mysql":
+            with alone(self._records):
+                _register_types(pipeline, connection)
         for entry in pipeline.nodes:
             node = entry.pipeline_node
             self._on_start(node.node_info.id)
@@ -62,6 +74,17 @@ class StreetRunner(local_dag_runner.LocalDagRunner):
             ).launch()
             seconds = time.monotonic() - started
             self._on_done(_node_done(connection, node.node_info.id, info, seconds))
+
+
+def _register_types(pipeline: pipeline_pb2.Pipeline, connection: Any) -> None:
+    """Every type that a node will ask for, so that none is made while other runs make theirs."""
+    with metadata.Metadata(connection) as store:
+        for entry in pipeline.nodes:
+            node = entry.pipeline_node
+            types = [node.node_info.type, *(context.type for context in node.contexts.contexts)]
+            types += [output.artifact_spec.type for output in node.outputs.outputs.values()]
+            for kind in types:
+                common_utils.register_type_if_not_exist(store, kind)
 
 
 @contextmanager

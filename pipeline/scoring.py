@@ -16,7 +16,7 @@ from heft.ranking_expression import RankingExpression
 from heft.scoring import ScoreReport, ScoreSettings, score
 from heft.screen import journal_of
 from heft.storage import writing_to
-from pipeline.beam import beam_args
+from pipeline.beam import beam_args, check_engine
 from pipeline.street import Street
 
 __all__ = ["score_files"]
@@ -63,6 +63,7 @@ def score_files(
         columns={name: str(own) for name, own in columns.items()},
         top=top,
     )
+    check_engine(config.beam)
     options = PipelineOptions(beam_args(config.beam))
     FileSystems.set_options(options)
     log_to_file(run_dir / "score_logs.txt", street.verbose, journal_of(street.console))

@@ -27,16 +27,20 @@ from heft.storage import check_space
 from heft.versions import REFUSED_FILE
 from heft.whole_file import write_whole
 from pipeline.base_model import with_base_model
+from pipeline.beam import check_engine
 from pipeline.config import PipelineConfig, load
 from pipeline.digest import source_digest
+from pipeline.metadata import write_settings
 from pipeline.places import Places
 from pipeline.progress import Progress, print_summary
+from pipeline.run_metadata import prepare_records
 from pipeline.run_notify import notified
 from pipeline.schema_files import read_schema, stage_schema
 from pipeline.simulating import simulate_logs
 
 __all__ = [
-    "Prepared", "Street", "logs_of", "places_of", "prepare", "run_street", "tell_of_absent",
+    "Prepared", "Street", "logs_of", "places_of", "prepare", "run_facts", "run_street",
+    "tell_of_absent",
 ]  # fmt: skip
 
 _SIMULATED_KEY = "simulated shoppers are not people"
@@ -114,6 +118,7 @@ class Prepared:
         """The folders of the run, which is made."""
         serving = self.run_dir / "serving"
         serving.mkdir(parents=True, exist_ok=True)
+        write_settings(self.config.metadata, self.run_dir)
         # For those who ask the model by a ranking's name.
         rankings = json.dumps(self.config.serving.rankings, indent=1)
         write_whole(serving / RANKINGS_FILE, rankings)
@@ -140,7 +145,7 @@ def run_street(street: Street) -> dict[str, Any]:
 
 def _run(street: Street) -> dict[str, Any]:
     ready = prepare(street)
-    facts = _run_facts(ready, street)
+    facts = run_facts(ready, street)
     # TFX, which takes its time to import.
     from pipeline.pipeline import create_pipeline
     from pipeline.running import run_nodes
@@ -161,6 +166,8 @@ def prepare(street: Street) -> Prepared:
     config = street.load(run_dir)
     _check_estimators(config)
     config.model.tracking.check()
+    check_engine(config.beam)
+    prepare_records(config.metadata)
     if config.gate.serving is not None:
         from heft.gate.served import serving_fingerprint  # TFDV, which takes its time to import
 
@@ -205,7 +212,7 @@ def _bring_logs(config: PipelineConfig, console: Console) -> None:
         # Simulated shoppers are nobody's secret; a key of the team's own is used if there is one.
         os.environ.setdefault(config.logs.privacy.key_variable, _SIMULATED_KEY)
         simulate_logs(config, console)
-    FileSystems.set_options(PipelineOptions(list(config.beam)))
+    FileSystems.set_options(PipelineOptions(list(config.beam.arguments)))
 
 
 def _check_estimators(config: PipelineConfig) -> None:
@@ -250,7 +257,8 @@ def places_of(run_dir: Path, schema_file: str | None = None) -> Places:
     )
 
 
-def _run_facts(ready: Prepared, street: Street) -> dict[str, Any]:
+def run_facts(ready: Prepared, street: Street) -> dict[str, Any]:
+    """What the report says of the run itself."""
     config = ready.config
     dumped = config.model_dump_json(exclude={"tune", "notify"})
     return {

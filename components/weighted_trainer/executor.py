@@ -38,9 +38,12 @@ def resume_dir(
     output_dict: dict[str, list[Artifact]],
     exec_properties: dict[str, Any],
 ) -> str:
-    """Beside the artifacts, the same folder whenever the same inputs and settings are run again."""
+    """The same folder whenever the same inputs and settings are run again: beside the artifacts,
+    or where a pod is told, whose own disk does not outlive it."""
     uris = {name: sorted(a.uri for a in artifacts) for name, artifacts in input_dict.items()}
     facts = json.dumps([uris, exec_properties], sort_keys=True, default=str)
     digest = hashlib.sha256(facts.encode()).hexdigest()[:16]
+    if folder := exec_properties.get("resume_folder"):
+        return f"{folder}/{digest}"
     model_run = artifact_utils.get_single_uri(output_dict["model_run"])
     return f"{model_run.rstrip('/').rsplit('/', 2)[0]}/resume/{digest}"

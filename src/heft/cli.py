@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.exceptions import TyperException
 
-from heft import cli_after, cli_operations, cli_schema, cli_serving
+from heft import cli_after, cli_operations, cli_scale, cli_schema, cli_serving
 from heft.cli_options import (
     RUNS,
     Config,
@@ -232,6 +232,7 @@ for command in (
     cli_serving.stream,
 ):
     app.command()(command)
+app.command("compile")(cli_scale.compile_)
 app.add_typer(cli_schema.app, name="schema")
 
 

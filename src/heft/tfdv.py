@@ -1,22 +1,6 @@
-"""TensorFlow Data Validation, importable on its own.
+"""TensorFlow Data Validation, importable on its own."""
 
-TFDV 1.16 imports `tfx_bsl.arrow.sql_util` for SQL slices, which tfx-bsl 1.21 no
-longer has and Heft does not use. TFX puts a mock in its place when it is
-imported; this does the same where TFX is not.
-"""
-
-import importlib.util
-import sys
-from types import ModuleType
+import heft.worker_plugin  # noqa: F401, I001
+import tensorflow_data_validation as tfdv
 
 __all__ = ["tfdv"]
-
-_MISSING = "tfx_bsl.arrow.sql_util"
-
-if _MISSING not in sys.modules and importlib.util.find_spec(_MISSING) is None:
-    stand_in = ModuleType(_MISSING)
-    stand_in.RecordBatchSQLSliceQuery = type("RecordBatchSQLSliceQuery", (), {})  # type: ignore[attr-defined]
-    sys.modules[_MISSING] = stand_in
-    importlib.import_module("tfx_bsl.arrow").sql_util = stand_in  # type: ignore[attr-defined]
-
-import tensorflow_data_validation as tfdv  # noqa: E402

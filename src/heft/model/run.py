@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from heft.errors import EncoderError
 from heft.model import targets as t
@@ -32,6 +33,7 @@ from heft.model.packing import PackedRows
 from heft.model.plan import TrainingRows
 from heft.model.rates import Rates
 from heft.model.settings import ModelSettings
+from heft.model.strategy import is_chief, several_workers, training_strategy
 from heft.model.tracking import Tracker, tracked
 from heft.model.training import Trained, Watch, distilled, train
 from heft.model.warm_start import EXTRAS_DIR, WARM_START_DIR, save_base
@@ -62,9 +64,28 @@ def train_and_export(
 ) -> None:
     """Trains on the weight pairs, then without weights, and writes what is served.
 
+    Of several workers the chief writes alone, and none goes on from an earlier start: their
+    states would have to be of the same epoch.
+
     Raises:
         TrainingError: no clicks to learn from, or the loss is not finite.
     """
+    strategy = training_strategy(settings.strategy)  # before anything else is asked of TensorFlow
+    if several_workers(strategy):
+        run = replace(run, resume_dir=None)
+    with tempfile.TemporaryDirectory(prefix="heft-worker-") as elsewhere:
+        if not is_chief(strategy):
+            run = replace(run, model_dir=elsewhere, control_dir=elsewhere, log_dir=elsewhere)
+        _train_and_export(run, settings, transform_settings, strategy)
+
+
+def _train_and_export(
+    run: TrainingRun,
+    settings: ModelSettings,
+    transform_settings: TransformSettings,
+    strategy: tf.distribute.Strategy,
+) -> None:
+    chief = is_chief(strategy)
     made = Materials.of(run, transform_settings, settings.history, settings.selection)
     encoder = _encoder(made.table)
     layer = made.transform.transform_features_layer()
@@ -80,8 +101,10 @@ def train_and_export(
         for name, (path, line) in models.items():
             begin = base_weights(run, settings, name, made.lineage)
             trained, served = _fitted(
-                run, settings, name, rows, made.table, sizes, line, begin, facts
+                run, settings, name, rows, made.table, sizes, line, begin, facts, strategy
             )
+            if not chief:
+                continue
             served = compressed(served, settings)
             rates = calibrated(served, rows.tune, sizes, settings, line)
             if served is not trained:
@@ -136,12 +159,16 @@ def _fitted(
     clicks: np.ndarray,
     prepare: Callable[[keras.Model], object] | None,
     facts: Facts,
+    strategy: tf.distribute.Strategy,
 ) -> tuple[Trained, Trained]:
     """What was trained, and what is served: its student, or itself. Adds to `facts`."""
     weighted, common = name == "weighted", (rows, table, sizes, settings)
     with tracked(settings, name, run.log_dir) as tracker:
         watch = _watch(run, name, tracker)
-        trained = train(*common, watch, weighted=weighted, clicks=clicks.tolist(), prepare=prepare)
+        trained = train(
+            *common, watch, weighted=weighted, clicks=clicks.tolist(), prepare=prepare,
+            strategy=strategy,
+        )  # fmt: skip
         tracker.summarise(trained.history)
     facts[HISTORY_FILE][name] = trained.history
     if trained.privacy is not None:

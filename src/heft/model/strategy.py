@@ -4,7 +4,9 @@ import tensorflow as tf
 
 from heft.errors import ConfigError
 
-__all__ = ["is_chief", "training_strategy"]
+__all__ = ["is_chief", "several_workers", "training_strategy"]
+
+_TRAINING = ("chief", "worker")
 
 
 def training_strategy(name: str) -> tf.distribute.Strategy:
@@ -12,7 +14,8 @@ def training_strategy(name: str) -> tf.distribute.Strategy:
 
     | name | devices |
     |---|---|
-    | `default` | all local GPUs if there are two or more, else one device |
+    | `default` | those of all workers if `TF_CONFIG` names several, else as `mirrored` if there
+    are several local GPUs, else one device |
     | `one_device` | the first GPU, or the CPU |
     | `mirrored` | all local GPUs; one CPU without any |
     | `multi_worker` | those of all workers in the environment's `TF_CONFIG` |
@@ -25,7 +28,7 @@ def training_strategy(name: str) -> tf.distribute.Strategy:
         ConfigError: an unknown name, no `TF_CONFIG`, TensorFlow was in use before, or
             `tpu` where there is none.
     """
-    if name == "multi_worker":
+    if name == "multi_worker" or (name == "default" and _workers_named() > 1):
         return _multi_worker()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "default":
@@ -51,8 +54,21 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return bool(resolver.task_type == "worker" and resolver.task_id == 0)
 
 
+def several_workers(strategy: tf.distribute.Strategy) -> bool:
+    """Whether other processes train the same model."""
+    resolver = strategy.cluster_resolver
+    tasks = resolver.cluster_spec().as_dict() if resolver is not None else {}
+    return sum(len(tasks.get(kind, ())) for kind in _TRAINING) > 1
+
+
+def _workers_named() -> int:
+    """In TF_CONFIG."""
+    tasks = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec().as_dict()
+    return sum(len(tasks.get(kind, ())) for kind in _TRAINING)
+
+
 def _multi_worker() -> tf.distribute.Strategy:
-    if not tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec().as_dict():
+    if not _workers_named():
         raise ConfigError(
             "strategy='multi_worker' without TF_CONFIG in the environment: expected the "
             "addresses of all workers there and the index of this one"

@@ -20,6 +20,7 @@ from tfx.types.artifact import Artifact
 from components.artifacts import GATE_FORMAT, TextEmbeddings
 from heft.gate.findings import FORMAT
 from pipeline.interrupted import forget_interrupted
+from pipeline.metadata import MetadataSettings
 from pipeline.metadata_store import connection_of, opened
 from pipeline.places import Places
 from pipeline.removing import finish_removing, remove
@@ -324,7 +325,7 @@ def test_a_removal_that_is_killed_is_ended_by_the_next_command(
 
 def test_executions_that_go_on_for_ever_are_ended_and_their_outputs_go(tmp_path: Path) -> None:
     places = Places(str(tmp_path / "artifacts"), str(tmp_path / "metadata.db"), "")
-    connection = connection_of(places)
+    connection = connection_of(places, MetadataSettings())
     with opened(connection) as store:
         house = House(tmp_path, store)
         house.run(Told(0, None, blessed=True, span=1))
@@ -335,8 +336,8 @@ def test_executions_that_go_on_for_ever_are_ended_and_their_outputs_go(tmp_path:
         resume.mkdir(parents=True)
     pipeline = Pipeline("shop", pipeline_root=places.root, metadata_connection_config=connection,
                         components=[])  # fmt: skip
-    assert forget_interrupted(pipeline) == 1
-    assert forget_interrupted(pipeline) == 0
+    assert forget_interrupted(pipeline, MetadataSettings()) == 1
+    assert forget_interrupted(pipeline, MetadataSettings()) == 0
     with opened(connection) as store:
         states = [execution.last_known_state for execution in store.get_executions()]
         assert pb.Execution.RUNNING not in states

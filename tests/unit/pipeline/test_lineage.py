@@ -36,6 +36,8 @@ class _Store:
             artifact = pb.Artifact(type_id=type_id, uri=f"/runs/shop/{node}/{key}/{number}")
             for fact, value in facts.items():
                 artifact.custom_properties[fact].string_value = value
+            # As TFX keeps settings that are no single value.
+            artifact.custom_properties["sizes"].struct_value["rows"] = 3
             [made[key]] = self.store.put_artifacts([artifact])
         events = [(pb.Event.INPUT, inputs), (pb.Event.OUTPUT, made)]
         self.store.put_events([_event(number, i, kind, key) for kind, of in events
@@ -77,6 +79,9 @@ def run(tmp_path: Path) -> Path:
 def test_a_model_is_traced_to_its_own_rows_and_to_the_model_it_goes_on_from(run: Path) -> None:
     found = lineage(run)
     assert found.version == 200
+    assert json.loads(found.to_json())["steps"][0]["outputs"]["pushed_model"][0]["facts"][
+        "sizes"
+    ] == {"rows": 3}
     assert [step.node for step in found.steps] == ["Pusher", "WeightedTrainer", "LogExampleGen"]
     assert found.data is not None
     assert found.data.facts == {"day": "2"}

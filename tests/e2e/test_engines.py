@@ -1,0 +1,235 @@
+"""The street on a cluster of Flink or Spark: every Beam node's result is the direct runner's.
+
+`make test-flink` and `make test-spark` fetch the jars of a cluster and run this.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+import yaml
+
+from heft.text.table import TextTable
+from tests.e2e.conftest import Street, heft
+from tests.e2e.trained import artifact
+from tests.engines.flink import SLOTS, flink_cluster
+from tests.engines.java import ENGINES, Cluster
+from tests.engines.spark import spark_cluster
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=["flink", "spark"])
+def cluster(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    start = {"flink": flink_cluster, "spark": spark_cluster}[request.param]
+    if not (ENGINES / request.param).is_dir():
+        pytest.skip(f"NOT TESTED: {request.param}: `make test-{request.param}` fetches it")
+    with start(tmp_path_factory.mktemp(request.param)) as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def engine(cluster: Cluster) -> Path:
+    """Laid over a config, it moves all Beam nodes to the cluster."""
+    path = cluster.folder / "engine.yaml"
+    beam = {
+        "engine": cluster.engine, "job_endpoint": cluster.job_endpoint,
+        "environment_type": "process", "environment_config": cluster.worker,
+    }  # fmt: skip
+    if cluster.engine == "flink":
+        beam["parallelism"] = SLOTS
+    path.write_text(yaml.safe_dump({"beam": beam}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def there(street: Street, cluster: Cluster, engine: Path, tmp_path_factory: Any) -> Path:
+    """The folder of the same run on the cluster."""
+    runs = tmp_path_factory.mktemp(f"runs on {cluster.engine}")
+    print(heft("run", street.config, "--runs", runs, "--with", engine))
+    print(f"{len(cluster.jobs())} jobs on {cluster.engine}")
+    return runs / "small"
+
+
+def _records(folder: Path) -> list[bytes]:
+    files = sorted(str(path) for path in folder.rglob("*.gz"))
+    assert files, folder
+    return [r.numpy() for r in tf.data.TFRecordDataset(files, compression_type="GZIP")]
+
+
+def _rows(folder: Path) -> tuple[list[tuple[Any, ...]], np.ndarray]:
+    """What is exact of each row, sorted, and its floats in the same order."""
+    rows = []
+    for record in _records(folder):
+        features = tf.train.Example.FromString(record).features.feature
+        exact: list[Any] = []
+        floats: list[float] = []
+        for name in sorted(features):
+            kind = features[name].WhichOneof("kind")
+            if kind == "float_list":
+                floats += features[name].float_list.value
+            elif kind is not None:
+                exact.append((name, tuple(getattr(features[name], kind).value)))
+        rows.append((tuple(exact), floats))
+    rows.sort()
+    return [exact for exact, _ in rows], np.array([floats for _, floats in rows])
+
+
+def _assert_same_rows(here: Path, there: Path, tolerance: float) -> None:
+    (exact, floats), (other_exact, other_floats) = _rows(here), _rows(there)
+    assert exact == other_exact
+    np.testing.assert_allclose(floats, other_floats, rtol=tolerance, atol=tolerance)
+
+
+def test_the_cluster_did_the_work(cluster: Cluster, there: Path) -> None:
+    jobs = cluster.jobs()
+    assert len(jobs) >= 8
+    assert set(jobs) == {"FINISHED"}
+
+
+def test_ingest_writes_the_same_rows(street: Street, there: Path) -> None:
+    for split in sorted(artifact(street.folder, "LogExampleGen", "examples").iterdir()):
+        other = artifact(there, "LogExampleGen", "examples") / split.name
+        assert Counter(_records(split)) == Counter(_records(other)), split.name
+    summaries = [
+        json.loads((artifact(folder, "LogExampleGen", "quarantine") / "summary.json").read_text())
+        for folder in (street.folder, there)
+    ]
+    assert summaries[0]["streams"] == summaries[1]["streams"]
+
+
+def test_statistics_are_the_same(street: Street, there: Path) -> None:
+    from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
+
+    for split in sorted(artifact(street.folder, "StatisticsGen", "statistics").iterdir()):
+        found = []
+        for folder in (street.folder, there):
+            path = artifact(folder, "StatisticsGen", "statistics") / split.name
+            read = DatasetFeatureStatisticsList.FromString((path / "FeatureStats.pb").read_bytes())
+            [dataset] = read.datasets
+            features = sorted(dataset.features, key=lambda one: one.path.step[0])
+            found.append((dataset.num_examples, features))
+        (rows, features), (other_rows, others) = found
+        assert rows == other_rows
+        for one, other in zip(features, others, strict=True):
+            _assert_same_statistics(one, other)
+
+
+def _assert_same_statistics(one: Any, other: Any) -> None:
+    assert one.path == other.path
+    kind = one.WhichOneof("stats")
+    stats, others = getattr(one, kind), getattr(other, kind)
+    common, other_common = stats.common_stats, others.common_stats
+    for name in ("num_non_missing", "num_missing", "min_num_values", "max_num_values",
+                 "tot_num_values"):  # fmt: skip
+        assert getattr(common, name) == getattr(other_common, name), (one.path, name)
+    names = {
+        "num_stats": ("mean", "std_dev", "num_zeros", "min", "median", "max"),
+        "string_stats": ("unique", "avg_length"),
+    }.get(kind, ())
+    for name in names:
+        np.testing.assert_allclose(getattr(stats, name), getattr(others, name), rtol=1e-6)
+    if kind == "string_stats":
+        top, other_top = (
+            sorted((v.value, v.frequency) for v in s.top_values) for s in (stats, others)
+        )
+        assert [v for _, v in top] == [v for _, v in other_top] or top == other_top
+
+
+def test_transform_makes_the_same_graph_and_rows(street: Street, there: Path) -> None:
+    graphs = [artifact(folder, "Transform", "transform_graph") for folder in (street.folder, there)]
+    assets = [
+        {p.name: p.read_bytes() for p in (graph / "transform_fn" / "assets").iterdir()}
+        for graph in graphs
+    ]
+    assert assets[0] == assets[1]
+    assert len(assets[0]) >= 4
+    here, elsewhere = (
+        artifact(folder, "Transform", "transformed_examples") for folder in (street.folder, there)
+    )
+    for split in sorted(here.iterdir()):
+        _assert_same_rows(split, elsewhere / split.name, 1e-5)
+
+
+def test_texts_are_embedded_the_same(street: Street, there: Path) -> None:
+    one, other = (
+        TextTable.load(str(artifact(folder, "TextEmbedder", "embeddings")))
+        for folder in (street.folder, there)
+    )
+    np.testing.assert_allclose(one.titles, other.titles, atol=1e-6)
+    np.testing.assert_allclose(one.queries, other.queries, atol=1e-6)
+
+
+def test_samples_are_weighed_the_same(street: Street, there: Path) -> None:
+    here, elsewhere = (
+        artifact(folder, "ImportanceEstimator", "weighted_examples")
+        for folder in (street.folder, there)
+    )
+    for split in sorted(here.iterdir()):
+        _assert_same_rows(split, elsewhere / split.name, 1e-4)
+
+
+def test_features_are_ranked_the_same(street: Street, there: Path) -> None:
+    one, other = (
+        json.loads((artifact(folder, "FeatureRanker", "ranking") / "ranking.json").read_text())
+        for folder in (street.folder, there)
+    )
+    measures = [
+        {f["name"]: f["measures"]["ctr"]["mutual_information"] for f in of["features"]}
+        for of in (one, other)
+    ]
+    assert measures[0].keys() == measures[1].keys()
+    for name, value in measures[0].items():
+        np.testing.assert_allclose(measures[1][name] or 0.0, value or 0.0, atol=1e-4)
+
+
+def test_the_model_is_judged_the_same(street: Street, there: Path) -> None:
+    one, other = street.facts, json.loads((there / "report" / "report.json").read_text())
+    found = _numbers(one["evaluation"]), _numbers(other["evaluation"])
+    assert found[0].keys() == found[1].keys()
+    assert len(found[0]) > 50
+    for name, value in found[0].items():
+        np.testing.assert_allclose(found[1][name], value, atol=1e-3, err_msg=name)
+
+
+def _numbers(of: Any, prefix: str = "") -> dict[str, float]:
+    if isinstance(of, dict):
+        return {
+            k: v for name, own in of.items() for k, v in _numbers(own, f"{prefix}.{name}").items()
+        }
+    if isinstance(of, list):
+        return {
+            k: v for n, own in enumerate(of) for k, v in _numbers(own, f"{prefix}[{n}]").items()
+        }
+    is_number = isinstance(of, int | float) and not isinstance(of, bool)
+    return {prefix: float(of)} if is_number else {}
+
+
+def test_candidates_are_scored_the_same(
+    street: Street, cluster: Cluster, engine: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    candidates = pd.DataFrame({
+        "request_id": np.repeat([f"r{n}" for n in range(40)], 10),
+        "query": np.repeat([("red shoe", "lamp", "tv")[n % 3] for n in range(40)], 10),
+        "item_id": [f"p{n}" for n in rng.integers(0, 99, 400)],
+        "title": [("a lamp", "a red shoe", "a new thing")[n] for n in rng.integers(0, 3, 400)],
+        "price": rng.uniform(1, 50, 400).round(2),
+    })  # fmt: skip
+    for half in range(2):
+        candidates[half * 200 : half * 200 + 200].to_parquet(tmp_path / f"in-{half}.parquet")
+    found, before = [], len(cluster.jobs())
+    for name, more in (("direct", ()), ("cluster", ("--with", engine))):
+        heft("score", street.config, "--runs", street.runs, "--input", tmp_path / "in-*",
+             "--output", tmp_path / name, *more)  # fmt: skip
+        parts = [pd.read_parquet(path) for path in sorted((tmp_path / name).glob("*.parquet"))]
+        found.append(pd.concat(parts).sort_values(["source", "row"]).reset_index(drop=True))
+    pd.testing.assert_frame_equal(found[0], found[1], rtol=1e-6, atol=1e-6)
+    assert len(found[0]) == 400
+    assert len(cluster.jobs()) == before + 1
