@@ -157,8 +157,8 @@ def test_killed_in_each_node_it_ends_as_if_it_had_been_left_in_peace(
         number = TOLD.get(node, signal.SIGKILL)
         before = _outputs(root / node)
         child = _start(nursery, folder, "killed", stop_in=node)
-        # Some are over in a tenth of a second: no time to lose there.
-        late = chance.uniform(0.05, 0.7) * took[node] if took[node] > 0.5 else 0.0
+        # Some executors are over in a tenth of a second: no time to lose there.
+        late = chance.uniform(0.05, 0.4) * took[node] if took[node] > 3 else 0.0
         at = _end_in(child, number, late)
         assert _outputs(root / node) - before, "killed before there was anything to lose"
         code = nursery.wait()
