@@ -71,8 +71,7 @@ def compiled(
         pipeline_root=settings.pipeline_root,
         components=[one.node for one in nodes],
         enable_cache=settings.caching,
-        # Workers elsewhere come from the same image; TFX need not pack itself up for them.
-        beam_pipeline_args=beam_args((f"--sdk_container_image={settings.image}", *config.beam)),
+        beam_pipeline_args=beam_args(config.beam),
     )
     told = runner.KubeflowV2DagRunnerConfig(
         default_image=settings.image, default_commands=list(COMMAND), use_pipeline_spec_2_1=True
