@@ -223,8 +223,8 @@ def test_what_old_runs_left_goes_and_the_next_run_misses_nothing(
     changed = ("--set", "model.learning_rate=0.004")
     second = _run(nursery, folder, "whole", *changed)
     assert {"WeightedTrainer", "ReportGen"} <= set(_nodes(second, "node_done"))
-    after, models = _summary(folder, "whole"), root / "WeightedTrainer" / "model"
-    assert len(list(models.iterdir())) == 2
+    after, controls = _summary(folder, "whole"), root / "WeightedTrainer" / "control_model"
+    assert len(list(controls.iterdir())) == 2
     # As a node leaves it that is killed.
     half = root / "Transform" / "transform_graph" / "9999"
     half.mkdir()
@@ -243,10 +243,12 @@ def test_what_old_runs_left_goes_and_the_next_run_misses_nothing(
 
     assert gone(clean("--dry-run")) == {str(half)}
     listed = clean("--keep", 1, "--dry-run")
-    assert len(list(models.iterdir())) == 2 and half.is_dir()
+    assert len(list(controls.iterdir())) == 2 and half.is_dir()
     removed = clean("--keep", 1)
     assert [event["message"] for event in removed] == [event["message"] for event in listed]
-    assert str(half) in gone(removed) and len(list(models.iterdir())) == 1
+    assert str(half) in gone(removed) and len(list(controls.iterdir())) == 1
+    # Both models were pushed, and one can go back to the first.
+    assert len(list((root / "WeightedTrainer" / "model").iterdir())) == 2
     assert sum(event["bytes"] for event in removed) > 1_000_000
     assert not any(Path(event["message"]).exists() for event in removed)
     assert Memory(run_dir).missing() == []
