@@ -210,7 +210,10 @@ def test_one_model_is_judged_the_same(
     )
     assert len(cluster.jobs()) == before + 1
     assert len(one) > 20
-    pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-6)
+    # TFMA counts predictions in 10,000 bins; batches of another size round one over an edge.
+    binned = one["name"].str.startswith("auc")
+    for rows, tolerance in ((~binned, 1e-6), (binned, 1e-5)):
+        pd.testing.assert_frame_equal(one[rows], other[rows], rtol=0, atol=tolerance)
 
 
 def _evaluated(run: Path, place: Path, flags: list[str]) -> Path:
