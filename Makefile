@@ -95,4 +95,5 @@ $(TOOLS): requirements-tools.lock
 	@touch $@
 
 clean:  ## Remove runs and caches, keep .venv
-	rm -rf runs .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	@test ! -d .image || bash scripts/image.sh clean .image
+	rm -rf runs dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

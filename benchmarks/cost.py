@@ -1,8 +1,9 @@
 """What the street costs at a size that nobody measured, from sizes that somebody did.
 
     .venv/bin/python -m benchmarks.growth --rows 100000 1000000 3000000 --out growth.json
+    .venv/bin/python -m benchmarks.shuffle --rows 30000 --out shuffle-small.json
     .venv/bin/python -m benchmarks.shuffle --rows 100000 --out shuffle.json
-    .venv/bin/python -m benchmarks.cost --growth growth.json --shuffle shuffle.json \
+    .venv/bin/python -m benchmarks.cost --growth growth.json --shuffle shuffle-small.json shuffle.json \
         --impressions 1e9 --speedup TextEmbedder=260 --cpu-hour 0.05 --gpu-hour 3 --gb-month 0.02
 
 For every node, with its seconds s1, s2 at the two largest sizes N1 < N2 that were measured:
@@ -12,8 +13,7 @@ For every node, with its seconds s1, s2 at the two largest sizes N1 < N2 that we
     seconds(N)  = a + b N                                  with one size: a = 0, b = s1 / N1
     CPU hours   = cores * seconds(N) / 3600                cores that waited are paid as well
     GPU hours   = seconds(N) / speedup / 3600              in place of CPU hours, where a speedup is named
-    output(N), memory(N)                                   by the same line, from bytes and GiB
-    shuffle(N)  = N * bytes shuffled / impressions         of the run that `benchmarks.shuffle` watched
+    output(N), memory(N), shuffle(N)   by the same line, from bytes, GiB and bytes
     cost        = CPU hours * price + GPU hours * price + output * keep * price a month
 
 A speedup is an assumption unless you measured it; so are prices, of which there is no default. The
@@ -87,7 +87,7 @@ class NodeCost:
 
 def estimate(
     growth: Mapping[str, Any], impressions: float, cores: int, speedups: Mapping[str, float],
-    shuffle: Mapping[str, Any] | None = None,
+    shuffles: Sequence[Mapping[str, Any]] = (),
 ) -> list[NodeCost]:  # fmt: skip
     """Costs of every node, in the order in which they ran.
 
@@ -96,7 +96,7 @@ def estimate(
         impressions: the size that is asked for.
         cores: of the machine that was measured.
         speedups: of one GPU over that machine, by node.
-        shuffle: what `benchmarks.shuffle --out` wrote.
+        shuffles: what runs of `benchmarks.shuffle --out` wrote.
 
     Raises:
         ValueError: a speedup is not positive or is of a node that was not measured, or there
@@ -112,7 +112,6 @@ def estimate(
                 f"--speedup {node}={speedup:g}: expected a positive number for one of "
                 f"{', '.join(largest)}"
             )
-    moved = {} if shuffle is None else shuffle["nodes"]
     costs = []
     for node in largest:
 
@@ -121,14 +120,14 @@ def estimate(
             return Line.through(points).at(impressions)
 
         seconds = line("seconds")
-        each = moved.get(node, 0.0) / shuffle["rows"] if shuffle else 0.0
+        moved = {int(one["rows"]): float(one["nodes"].get(node, 0)) for one in shuffles}
         on_gpu = node in speedups
         costs.append(NodeCost(
             node=node,
             cpu_hours=0.0 if on_gpu else cores * seconds / _HOUR,
             gpu_hours=seconds / speedups[node] / _HOUR if on_gpu else 0.0,
             output_gb=line("output_bytes") / _GB,
-            shuffle_gb=each * impressions / _GB,
+            shuffle_gb=Line.through(moved).at(impressions) / _GB if moved else 0.0,
             memory_gib=line("peak_gib"),
         ))  # fmt: skip
     return costs
@@ -159,11 +158,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the table and its sums; 2 if an argument cannot be used."""
     options = _parse(arguments)
     growth = json.loads(options.growth.read_text())
-    shuffle = json.loads(options.shuffle.read_text()) if options.shuffle else None
+    shuffles = [json.loads(path.read_text()) for path in options.shuffle]
     given = [options.cpu_hour, options.gpu_hour, options.gb_month]
     prices = None if None in given else Prices(*given)
     try:
-        costs = estimate(growth, options.impressions, options.cores, dict(options.speedup), shuffle)
+        costs = estimate(
+            growth, options.impressions, options.cores, dict(options.speedup), shuffles
+        )
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -191,7 +192,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--growth", type=Path, required=True, help="of benchmarks.growth --out")
-    parser.add_argument("--shuffle", type=Path, help="of benchmarks.shuffle --out")
+    parser.add_argument(
+        "--shuffle", type=Path, nargs="+", default=[], help="of benchmarks.shuffle --out"
+    )
     parser.add_argument("--impressions", type=float, default=1e9)
     parser.add_argument("--cores", type=int, default=2, help="of the machine that was measured")
     parser.add_argument(

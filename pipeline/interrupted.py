@@ -22,13 +22,13 @@ __all__ = ["forget_interrupted"]
 _SYSTEM = ".system"
 
 
-def forget_interrupted(pipeline: Pipeline, settings: MetadataSettings) -> int:
+def forget_interrupted(pipeline: Pipeline, records: MetadataSettings) -> int:
     """Marks what is said to be running as failed and removes its outputs; returns how many.
 
     To be called by who is alone in the run's folder, so that nothing is running.
     """
     root = Path(pipeline.pipeline_info.pipeline_root)
-    connection = with_password(pipeline.metadata_connection_config, settings)
+    connection = with_password(pipeline.metadata_connection_config, records)
     with opened(connection) as store:
         finish_removing(store, root)
         # A data base may be shared with a run of the same name elsewhere, which is alive.

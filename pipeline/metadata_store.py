@@ -17,8 +17,12 @@ __all__ = ["connection_of", "node_executions", "node_of", "opened", "pipeline_ex
 _NODE = "node"  # the type of the context that TFX keeps for each node, named pipeline.node
 
 
-def connection_of(places: Places, settings: MetadataSettings) -> Any:
-    """How the metadata of a run is reached."""
+def connection_of(places: Places, settings: MetadataSettings) -> pb.ConnectionConfig:
+    """How the metadata of a run is reached.
+
+    Raises:
+        ConfigError: its password is not set.
+    """
     return with_password(connection(settings, places.metadata), settings)
 
 

@@ -27,8 +27,9 @@ def run_nodes(pipeline: Pipeline, ready: Prepared, street: Street) -> Progress:
     log_to_file(log_path, street.verbose, journal_of(street.console))
     progress = Progress(street.console, ready.config.name)
     try:
-        forget_interrupted(pipeline, ready.config.metadata)
-        StreetRunner(progress.started, progress.done, ready.config.metadata).run(pipeline)
+        records = ready.config.metadata
+        forget_interrupted(pipeline, records)
+        StreetRunner(progress.started, progress.done, records).run(pipeline)
     except Exception as error:
         fault = _as_heft_error(error, progress.current, log_path, ready.run_dir)
         fault.node = progress.current

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Builds the image with neither a Docker daemon nor a registry: scripts/image.sh TARGET FOLDER
+# Removes all that it left there: scripts/image.sh clean FOLDER
 #
 # Buildah executes the Dockerfile as it is. The two images that it starts from are in a registry, so
 # stand-ins for them are made from what Debian and the Go module proxy have:
@@ -10,6 +11,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target="${1:?which target of the Dockerfile: cpu or gpu}"
 folder="$(mkdir -p "${2:?where images are kept}" && cd "$2" && pwd)"
+
+if [ "$target" = clean ]; then
+    # Layers that are still mounted, the innermost first.
+    awk -v below="$folder/" 'index($2, below) == 1 {print $2}' /proc/mounts | sort -r | xargs -r umount
+    rm -rf "$folder"
+    exit
+fi
 
 for tool in buildah mmdebstrap runc go; do
     command -v "$tool" >/dev/null || {
@@ -75,3 +83,5 @@ TMPDIR="$folder/tmp" in_storage build -q --format docker --isolation oci --netwo
     --build-arg BASE=localhost/heft-base --build-arg BEAM_SDK=localhost/heft-beam \
     --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
     --target "$target" -t "localhost/heft:$target" .
+# An image that this one took the name of.
+in_storage rmi --prune >/dev/null 2>&1 || true

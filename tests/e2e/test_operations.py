@@ -157,8 +157,8 @@ def test_killed_in_each_node_it_ends_as_if_it_had_been_left_in_peace(
         number = TOLD.get(node, signal.SIGKILL)
         before = _outputs(root / node)
         child = _start(nursery, folder, "killed", stop_in=node)
-        # Some are over in a tenth of a second: no time to lose there.
-        late = chance.uniform(0.05, 0.7) * took[node] if took[node] > 0.5 else 0.0
+        # Some executors are over in a tenth of a second: no time to lose there.
+        late = chance.uniform(0.05, 0.4) * took[node] if took[node] > 3 else 0.0
         at = _end_in(child, number, late)
         assert _outputs(root / node) - before, "killed before there was anything to lose"
         code = nursery.wait()
@@ -196,9 +196,24 @@ def test_killed_in_each_node_it_ends_as_if_it_had_been_left_in_peace(
     [version] = versions(folder / "killed" / "serving" / "heft")
     left, right = _summary(folder, "whole"), _summary(folder, "killed")
     assert right["pushed"] and Path(right["model_path"]) == version.path
-    for name in ("rows", "streams", "quarantined", "distinct_texts", "ess", "metrics", "verdict"):
+    for name in ("rows", "streams", "quarantined", "distinct_texts", "ess"):
         assert left[name] == right[name], name
+    # TensorFlow's threads add in no fixed order, which moves the last digits of a training.
+    for name in ("metrics", "verdict"):
+        numbers = _numbers(left[name])
+        assert _numbers(right[name]) == pytest.approx(numbers, abs=1e-3, nan_ok=True), name
     assert set(right["seconds"]) == set(order)
+
+
+def _numbers(facts: dict[str, Any], path: str = "") -> dict[str, float]:
+    """The numbers of nested facts, by path."""
+    found: dict[str, float] = {}
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            found |= _numbers(value, f"{path}/{name}")
+        elif isinstance(value, int | float):
+            found[f"{path}/{name}"] = float(value)
+    return found
 
 
 def test_what_old_runs_left_goes_and_the_next_run_misses_nothing(

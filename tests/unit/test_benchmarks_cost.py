@@ -32,7 +32,7 @@ PRICES = Prices(cpu_hour=0.05, gpu_hour=3.0, gb_month=0.02)
 
 
 def test_a_node_costs_what_its_line_says() -> None:
-    gate, ingest = estimate(GROWTH, 1e9, 2, {}, SHUFFLE)
+    gate, ingest = estimate(GROWTH, 1e9, 2, {}, [SHUFFLE])
     assert ingest.cpu_hours == pytest.approx(2 * (10 + 20e-6 * 1e9) / 3600)
     assert ingest.gpu_hours == 0
     assert ingest.output_gb == pytest.approx(500)
@@ -43,6 +43,14 @@ def test_a_node_costs_what_its_line_says() -> None:
     assert ingest.price(PRICES, keep=3) == pytest.approx(
         0.05 * ingest.cpu_hours + 500 * 3 * 0.02
     )  # fmt: skip
+
+
+def test_what_is_shuffled_whatever_the_size_is_not_multiplied() -> None:
+    small = {"rows": 20_000, "nodes": {"Ingest": 4_000_000, "Gate": 1_000_000}}
+    large = {"rows": 100_000, "nodes": {"Ingest": 12_000_000, "Gate": 1_000_000}}
+    gate, ingest = estimate(GROWTH, 1e9, 2, {}, [large, small])
+    assert ingest.shuffle_gb == pytest.approx((2e6 + 100 * 1e9) / 1e9)
+    assert gate.shuffle_gb == pytest.approx(1e-3)
 
 
 def test_a_node_on_a_gpu_pays_for_the_gpu_alone() -> None:
