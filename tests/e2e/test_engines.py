@@ -26,6 +26,7 @@ from tests.e2e.trained import artifact
 from tests.engines.flink import SLOTS, flink_cluster
 from tests.engines.java import ENGINES, Cluster
 from tests.engines.spark import spark_cluster
+from tests.unit.evaluation.tfma_runs import metrics
 
 pytestmark = pytest.mark.slow
 
@@ -200,15 +201,19 @@ def test_one_model_is_judged_the_same(
     """Of one model, as rows that come in another order train another one."""
     beam = BeamSettings.model_validate(yaml.safe_load(engine.read_text())["beam"])
     before = len(cluster.jobs())
-    found = [
-        _metrics(_evaluated(street.folder, tmp_path / name, beam_args(settings)))
+    order = ["slice", "output", "name", "value"]
+    one, other = (
+        metrics(_evaluated(street.folder, tmp_path / name, beam_args(settings)))[order]
+        .sort_values(order)
+        .reset_index(drop=True)
         for name, settings in (("direct", BeamSettings()), ("cluster", beam))
-    ]
+    )
     assert len(cluster.jobs()) == before + 1
-    assert found[0].keys() == found[1].keys()
-    assert len(found[0]) > 50
-    for name, value in found[0].items():
-        np.testing.assert_allclose(found[1][name], value, atol=1e-6, err_msg=str(name))
+    assert len(one) > 20
+    # TFMA counts predictions in 10,000 bins; batches of another size round one over an edge.
+    binned = one["name"].str.startswith("auc")
+    for rows, tolerance in ((~binned, 1e-6), (binned, 1e-5)):
+        pd.testing.assert_frame_equal(one[rows], other[rows], rtol=0, atol=tolerance)
 
 
 def _evaluated(run: Path, place: Path, flags: list[str]) -> Path:
@@ -238,20 +243,6 @@ def _evaluated(run: Path, place: Path, flags: list[str]) -> Path:
         },
     )
     return place / "evaluation"
-
-
-def _metrics(folder: Path) -> dict[tuple[Any, ...], float]:
-    """Each number of each slice."""
-    import tensorflow_model_analysis as tfma
-
-    found = {}
-    for one in tfma.load_eval_result(str(folder)).slicing_metrics:
-        for output, keyed in one[1].items():
-            for sub_key, metrics in keyed.items():
-                for name, value in metrics.items():
-                    if "doubleValue" in value:
-                        found[one[0], output, sub_key, name] = float(value["doubleValue"])
-    return found
 
 
 def test_candidates_are_scored_the_same(
