@@ -68,6 +68,8 @@ class TextEncoder:
         order = tf.argsort(tokens.row_lengths(), direction="DESCENDING", stable=True)
         tokens = tf.gather(tokens, order)
         lengths, count = tokens.row_lengths(), tf.size(order)
+        # The fused layers read the weights beneath adapters that are still being trained.
+        encode = self.encode if _has_adapters(self.backbone) else self.encode_batch
         vectors = tf.TensorArray(
             tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=[None, self.dim]
         )
@@ -82,7 +84,7 @@ class TextEncoder:
             rows = tokens[start:end]
             shape = tf.stack([end - start, longest])
             mask = tf.ones_like(rows).to_tensor(shape=shape)
-            encoded = self.encode_batch(rows.to_tensor(shape=shape), mask)
+            encoded = encode(rows.to_tensor(shape=shape), mask)
             return end, part + 1, vectors.write(part, encoded)
 
         _, _, vectors = tf.while_loop(
@@ -141,6 +143,10 @@ def load_encoder(settings: TextSettings) -> TextEncoder:
             f"({type(error).__name__}: {error}); check that the safetensors belong to config.json"
         ) from error
     return TextEncoder(backbone, tokenizer, checkpoint, fingerprint(checkpoint.folder))
+
+
+def _has_adapters(backbone: keras.Model) -> bool:
+    return any(getattr(layer, "lora_enabled", False) for layer in backbone._flatten_layers())
 
 
 class _Loader(SafetensorLoader):
