@@ -27,12 +27,12 @@ COPY requirements-tools.lock ./
 RUN python -m venv /opt/tools \
     && /opt/tools/bin/pip install -q --no-cache-dir --no-deps --require-hashes -r requirements-tools.lock \
     && python -m venv --without-pip /opt/heft
-ENV UV_LINK_MODE=copy VIRTUAL_ENV=/opt/heft
+ENV UV_LINK_MODE=copy UV_CACHE_DIR=/var/cache/uv VIRTUAL_ENV=/opt/heft
 
 # --- the packages of the lock
 FROM tools AS packages
 COPY requirements-image.lock ./
-RUN --mount=type=cache,id=heft-uv,target=/root/.cache/uv \
+RUN --mount=type=cache,id=heft-uv,target=/var/cache/uv \
     /opt/tools/bin/uv pip sync -q --require-hashes --compile-bytecode \
        --build-constraints requirements-tools.lock requirements-image.lock
 
@@ -53,15 +53,15 @@ RUN /opt/tools/bin/hatchling build -t wheel -d dist \
 # --- CUDA and cuDNN as TensorFlow's own extra `and-cuda` asks for them, hashed
 FROM tools AS cuda
 COPY requirements-gpu.lock ./
-RUN --mount=type=cache,id=heft-uv,target=/root/.cache/uv \
+RUN --mount=type=cache,id=heft-uv,target=/var/cache/uv \
     /opt/tools/bin/uv pip install -q --no-deps --require-hashes --target /opt/cuda -r requirements-gpu.lock
 
 # --- what both images have
 FROM ${BASE} AS runtime
 # A number, so that Kubernetes can see that it is not root.
 RUN groupadd --gid 10001 heft \
-    && useradd --uid 10001 --gid 10001 --home-dir /work --no-create-home --shell /usr/sbin/nologin heft \
-    && install -d -o 10001 -g 10001 /work
+    && useradd --uid 10001 --gid 10001 --home-dir /var/lib/heft --no-create-home --shell /usr/sbin/nologin heft \
+    && install -d -o 10001 -g 10001 /var/lib/heft
 
 COPY --from=beam /opt/apache/beam /opt/apache/beam
 COPY --from=packages /usr/share/heft /usr/share/heft
@@ -74,12 +74,12 @@ COPY docker/health.py /usr/local/bin/heft-health
 # RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT: Beam's `boot` would make an environment of its own from the
 # system's Python, which has no Heft.
 ENV PATH=/opt/heft/bin:$PATH \
-    HOME=/work \
+    HOME=/var/lib/heft \
     PYTHONUNBUFFERED=1 \
     RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
 
 USER 10001:10001
-WORKDIR /work
+WORKDIR /var/lib/heft
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 CMD ["heft-health"]
 ENTRYPOINT ["heft-entrypoint"]
 CMD ["--help"]

@@ -32,7 +32,7 @@ def _locked() -> dict[str, str]:
 def test_it_runs_as_a_numbered_user_who_cannot_change_the_program(container: Container) -> None:
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", container.config["User"])
     assert container.run("id", "-u").strip() == "10001"
-    container.run("test", "-w", "/work")
+    container.run("test", "-w", "/var/lib/heft")
     for path in ("/opt/heft", "/opt/heft/bin/heft", "/opt/apache/beam/boot", *container.entrypoint):
         container.run("sh", "-c", f"place=$(command -v {path} || echo {path}); test ! -w $place")
 
@@ -43,7 +43,7 @@ def test_no_compiler_and_nothing_of_the_build_is_left(container: Container) -> N
         "sh",
         "-c",
         f"for tool in {compilers}; do command -v $tool; done;"
-        " ls -d /build /opt/tools /root/.cache 2>/dev/null; true",
+        " ls -d /build /opt/tools /var/cache/uv 2>/dev/null; true",
     )
     assert found == ""
 
@@ -209,11 +209,11 @@ def test_a_server_is_healthy_once_its_model_is_available(
         "tf.saved_model.save(module, '/models/1', signatures=module.f)\n"
     )
     container.run("python", "-c", save, volume=f"{models}:/models")
-    container.run("sh", "-c", "cp -r /models /work/models", volume=f"{models}:/models")
+    container.run("sh", "-c", "cp -r /models /var/lib/heft/models", volume=f"{models}:/models")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = ["python", "-m", "serving.local_server", "--model-base-path", "/work/models"]
+    server = ["python", "-m", "serving.local_server", "--model-base-path", "/var/lib/heft/models"]
     with _kept(container, shared, *server, f"--rest-port={port}", "--grpc-port=0"):
         _wait_for(shared / "healthy", shared / "output")
         assert "does not answer" in (shared / "ill").read_text()
