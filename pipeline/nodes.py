@@ -104,6 +104,8 @@ def transform_node(config: PipelineConfig, examples: Channel, schema: Channel) -
             "source_digest": source_digest("heft.transform", "components.log_transform.executor"),
         },
         disable_statistics=True,
+        # Nothing reads it, and the half of Transform's steps would be there to write it.
+        disable_analyzer_cache=True,
     ).with_id("Transform")
 
 

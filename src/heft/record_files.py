@@ -4,7 +4,7 @@ import gzip
 import os
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from heft.wire import encode_records
 
-__all__ = ["Block", "Shard", "write_shards"]
+__all__ = ["Block", "Shard", "write_shards", "write_stream"]
 
 # Makes some rows of a shard: columns as `heft.wire.encode_examples` takes them.
 Block = Callable[[], Mapping[str, pa.Array]]
@@ -38,7 +38,7 @@ def write_shards(shards: Sequence[Shard]) -> None:
         shards: path and blocks of each; a path is local, or of any file system that TensorFlow
             knows. A block is made in a thread, and no more than a few are alive at a time.
     """
-    threads = min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+    threads = _threads()
     with ThreadPoolExecutor(threads) as pool:
         coming: deque[Future[bytes]] = deque()
         ahead = _jobs(shards)
@@ -54,6 +54,34 @@ def write_shards(shards: Sequence[Shard]) -> None:
                     file.write(data)
                 if packed and empty:
                     file.write(_NOTHING)
+
+
+def write_stream(path: str, blocks: Iterable[Block]) -> None:
+    """Writes one file as `write_shards` does, of blocks whose number is not known beforehand.
+
+    Args:
+        path: as for `write_shards`.
+        blocks: drawn in this thread, a few ahead of what is written.
+    """
+    packed, empty = path.endswith(".gz"), True
+    threads = _threads()
+    with ThreadPoolExecutor(threads) as pool, _open(path) as file:
+        coming: deque[Future[bytes]] = deque()
+        source = iter(blocks)
+        while True:
+            for block in islice(source, _AHEAD * threads - len(coming)):
+                coming.append(pool.submit(_encoded, block, packed))
+            if not coming:
+                break
+            data = coming.popleft().result()
+            empty &= not data
+            file.write(data)
+        if packed and empty:
+            file.write(_NOTHING)
+
+
+def _threads() -> int:
+    return min(len(os.sched_getaffinity(0)), _MOST_THREADS)
 
 
 def _jobs(shards: Sequence[Shard]) -> Iterator[tuple[Block, bool]]:

@@ -13,6 +13,7 @@ from pydantic import Field
 from heft import features as f
 from heft.errors import DataError
 from heft.examples import Feature
+from heft.lexical import lexical_features
 from heft.settings import Settings
 
 __all__ = [
@@ -109,32 +110,6 @@ def preprocess(
     return outputs
 
 
-def lexical_features(query: tf.Tensor, title: tf.Tensor) -> Tensors:
-    """How the letters of a query and a title match; see `heft.features.LEXICAL`.
-
-    Args:
-        query, title: (batch,) strings, UTF-8.
-
-    Returns:
-        Float tensors (batch,): shares in [0, 1], and log(1 + tokens) for lengths.
-    """
-    query, title = _normalise(query), _normalise(title)
-    query_tokens, title_tokens = tf.strings.split(query), tf.strings.split(title)
-    query_trigrams, title_trigrams = _trigrams(query), _trigrams(title)
-    shared_tokens = _shared(query_tokens, title_tokens)
-    shared_trigrams = _shared(query_trigrams, title_trigrams)
-    distinct_query, distinct_title = _distinct(query_trigrams), _distinct(title_trigrams)
-    values = (
-        tf.math.divide_no_nan(shared_tokens, _distinct(query_tokens)),
-        tf.math.divide_no_nan(shared_trigrams, distinct_query),
-        tf.math.divide_no_nan(shared_trigrams, distinct_query + distinct_title - shared_trigrams),
-        _shared(query_tokens[:, -1:], title_tokens),
-        tf.math.log1p(tf.cast(query_tokens.row_lengths(), tf.float32)),
-        tf.math.log1p(tf.cast(title_tokens.row_lengths(), tf.float32)),
-    )
-    return dict(zip(f.LEXICAL, values, strict=True))
-
-
 def _dense(values: tf.Tensor | tf.SparseTensor, default: str | int | float) -> tf.Tensor:
     """One value per row, as a tensor of shape (batch,)."""
     if isinstance(values, tf.SparseTensor):
@@ -220,32 +195,6 @@ def _vector(inputs: Raw, name: str, width: int) -> Tensors:
         f.vector_value(name): tf.where(known[:, None], scaled, tf.zeros_like(scaled)),
         f.vector_present(name): tf.cast(known, tf.float32),
     }
-
-
-def _normalise(text: tf.Tensor) -> tf.Tensor:
-    lowered = tf.strings.lower(text, encoding="utf-8")
-    return tf.strings.strip(tf.strings.regex_replace(lowered, r"[^\p{L}\p{N}]+", " "))
-
-
-def _trigrams(text: tf.Tensor) -> tf.RaggedTensor:
-    """Character trigrams of each text, blanks at both ends included."""
-    padded = tf.strings.join([" ", text, " "])
-    return tf.strings.ngrams(tf.strings.unicode_split(padded, "UTF-8"), 3, separator="")
-
-
-def _shared(left: tf.RaggedTensor, right: tf.RaggedTensor) -> tf.Tensor:
-    """How many distinct values two ragged rows have in common, (batch,) float32."""
-    return _set_sizes(tf.sets.intersection(left.to_sparse(), right.to_sparse()))
-
-
-def _distinct(values: tf.RaggedTensor) -> tf.Tensor:
-    sparse = values.to_sparse()
-    return _set_sizes(tf.sets.intersection(sparse, sparse))
-
-
-def _set_sizes(sets: tf.SparseTensor) -> tf.Tensor:
-    # tf.sets.size forgets that there is one number per row.
-    return tf.reshape(tf.cast(tf.sets.size(sets), tf.float32), [-1])
 
 
 def transformed_features(output: tft.TFTransformOutput) -> list[Feature]:
