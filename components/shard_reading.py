@@ -6,7 +6,7 @@ reads a shard and makes Arrow batches of it, all of one size: half the time of S
 Transform, and sums that do not depend on the clock.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from apache_beam.io import fileio
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.util import tfxio_utils
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
-from tfx_bsl.tfxio import tensor_representation_util
+from tfx_bsl.tfxio.record_based_tfxio import AppendRawRecordColumn
 from tfx_bsl.tfxio.tf_example_record import TFExampleRecord
 
 __all__ = ["ShardsOfExamples", "read_shards_whole"]
@@ -26,16 +26,19 @@ _BATCH_ROWS = 4_096
 
 
 @contextmanager
-def read_shards_whole() -> Iterator[None]:
+def read_shards_whole(columns: Collection[str] | None = None) -> Iterator[None]:
     """Pipelines that a TFX executor makes in it read with `ShardsOfExamples`.
 
     TFX names its source in one function, for which its executors have no parameter.
+
+    Args:
+        columns: that are handed on, of those that are there; None for all.
     """
     original = tfxio_utils.make_tfxio
 
     def make_tfxio(*args: Any, **kwargs: Any) -> Any:
         made = original(*args, **kwargs)
-        return ShardsOfExamples.like(made) if type(made) is TFExampleRecord else made
+        return ShardsOfExamples(made, columns) if type(made) is TFExampleRecord else made
 
     tfxio_utils.make_tfxio = make_tfxio
     try:
@@ -47,34 +50,27 @@ def read_shards_whole() -> Iterator[None]:
 class ShardsOfExamples(TFExampleRecord):
     """TFX's source of `tf.Example`s in gzipped TFRecords; a step of Beam takes a whole shard."""
 
-    @classmethod
-    def like(cls, other: TFExampleRecord) -> "ShardsOfExamples":
-        """Reads what `other` reads."""
-        return cls(
-            file_pattern=other._file_pattern,
-            schema=other._schema,
-            raw_record_column_name=other.raw_record_column_name,
-            telemetry_descriptors=other.telemetry_descriptors,
+    def __init__(self, like: TFExampleRecord, columns: Collection[str] | None = None) -> None:
+        super().__init__(
+            file_pattern=like._file_pattern,
+            schema=like._schema,
+            raw_record_column_name=like.raw_record_column_name,
+            telemetry_descriptors=like.telemetry_descriptors,
         )
+        self._columns = columns
 
     def BeamSource(self, batch_size: int | None = None) -> beam.PTransform:
         """A transform from a pipeline to `pa.RecordBatch`es."""
-        schema = self._GetSchemaForDecoding()
-        return _ReadShards(
-            self._file_pattern,
-            _Decode(schema, self.raw_record_column_name, batch_size or _BATCH_ROWS),
+        decode = _Decode(
+            self._GetSchemaForDecoding(),
+            self.raw_record_column_name,
+            self._columns,
+            batch_size or _BATCH_ROWS,
         )
+        return _ReadShards(self._file_pattern, decode)
 
     def _ProjectImpl(self, tensor_names: list[str]) -> "ShardsOfExamples":
-        projected = tensor_representation_util.ProjectTensorRepresentationsInSchema(
-            self._schema, tensor_names
-        )
-        return ShardsOfExamples(
-            file_pattern=self._file_pattern,
-            schema=projected,
-            raw_record_column_name=self.raw_record_column_name,
-            telemetry_descriptors=self.telemetry_descriptors,
-        )
+        return ShardsOfExamples(super()._ProjectImpl(tensor_names), self._columns)
 
 
 class _ReadShards(beam.PTransform):
@@ -97,9 +93,16 @@ class _ReadShards(beam.PTransform):
 class _Decode(beam.DoFn):
     """From the path of a shard to its batches; TensorFlow inflates the next one meanwhile."""
 
-    def __init__(self, schema: schema_pb2.Schema | None, raw_column: str | None, rows: int) -> None:
+    def __init__(
+        self,
+        schema: schema_pb2.Schema | None,
+        raw_column: str | None,
+        columns: Collection[str] | None,
+        rows: int,
+    ) -> None:
         self._schema = None if schema is None else schema.SerializeToString()
         self._raw_column = raw_column
+        self._columns = columns
         self._rows = rows
 
     def setup(self) -> None:
@@ -112,10 +115,8 @@ class _Decode(beam.DoFn):
         for records in shard.batch(self._rows).prefetch(1).as_numpy_iterator():
             encoded = records.tolist()
             batch = self._decoder.DecodeBatch(encoded)
-            yield self._with_records(batch, encoded) if self._raw_column else batch
-
-    def _with_records(self, batch: pa.RecordBatch, encoded: list[bytes]) -> pa.RecordBatch:
-        column = pa.array([[record] for record in encoded], pa.large_list(pa.large_binary()))
-        return pa.RecordBatch.from_arrays(
-            [*batch.columns, column], [*batch.schema.names, self._raw_column]
-        )
+            if self._columns is not None:
+                batch = batch.select([n for n in batch.schema.names if n in self._columns])
+            if self._raw_column is not None:
+                batch = AppendRawRecordColumn(batch, self._raw_column, encoded)
+            yield batch

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.types import Channel
 
+from components.log_evaluator.component import LogEvaluator
 from components.slice_tagger.component import SliceTagger
 from components.weighting_judge.component import WeightingJudge
 from heft import features as f
@@ -45,13 +45,13 @@ def judge_nodes(
         examples, config.slice_bands, source_digest("components.slice_tagger.executor")
     )
     tagged = tagger.outputs["tagged_examples"]
-    evaluator = tfx.components.Evaluator(
+    evaluator = LogEvaluator(
         examples=tagged,
         model=model,
         baseline_model=last,
         eval_config=eval_config(config.thresholds, config.all_slices, config.evaluation),
         example_splits=[f.NATURAL],
-    )
+    ).with_id("Evaluator")
     judge = WeightingJudge(
         examples,
         model,

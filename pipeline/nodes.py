@@ -1,7 +1,9 @@
 """Nodes of the street that take more than a line to set up."""
 
-from tfx import v1 as tfx
+from tfx.components.schema_gen.component import SchemaGen
+from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.common.resolver import Resolver
 from tfx.proto import transform_pb2
 from tfx.types import Channel, standard_artifacts
 
@@ -37,10 +39,8 @@ __all__ = [
 def schema_node(places: Places, statistics: BaseNode) -> BaseNode:
     """The schema from git; inferred, to be reviewed, where a config names none."""
     if places.schema_file is None:
-        return tfx.components.SchemaGen(
-            statistics=statistics.outputs["statistics"], infer_feature_shape=False
-        )
-    return tfx.components.ImportSchemaGen(schema_file=places.schema_file)
+        return SchemaGen(statistics=statistics.outputs["statistics"], infer_feature_shape=False)
+    return ImportSchemaGen(schema_file=places.schema_file)
 
 
 def anomaly_gate(
@@ -48,7 +48,7 @@ def anomaly_gate(
 ) -> list[BaseNode]:
     """AnomalyGate, of what LogExampleGen wrote; before it the last spans that passed it."""
     gate = config.gate
-    passed = tfx.dsl.Resolver(
+    passed = Resolver(
         strategy_class=PassedBefore,
         config={"spans": gate.spans, "since": gate.since or 0, "gate_format": FORMAT},
         passed=Channel(

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration.pipeline import Pipeline
 from tfx.types import Channel, standard_artifacts
 from tfx.types.artifact import Artifact
@@ -12,6 +12,7 @@ from tfx.types.artifact import Artifact
 from components.artifacts import PairReadings, TextEmbeddings
 from components.importance_estimator.component import ImportanceEstimator
 from components.log_example_gen.component import LogExampleGen
+from components.log_statistics.component import LogStatistics
 from components.pair_reader.component import PairReader
 from components.report.component import ReportGen
 from components.text_embedder.component import TextEmbedder
@@ -163,8 +164,8 @@ def _looked_at(
     """LogExampleGen and StatisticsGen."""
     logs = add(LogExampleGen(config.logs, fingerprint, _digest("log_example_gen")))
     unread = [split for split in f.SPLITS if split not in (f.TRAIN, f.NATURAL)]
-    statistics = tfx.components.StatisticsGen(
-        examples=logs.outputs["examples"], exclude_splits=unread
+    statistics = LogStatistics(examples=logs.outputs["examples"], exclude_splits=unread).with_id(
+        "StatisticsGen"
     )
     return logs, add(statistics)
 
@@ -264,14 +265,12 @@ def _digest(component: str) -> str:
 
 def _latest_before(name: str, kind: type[Artifact], candidate: Channel) -> BaseNode:
     earlier = Channel(type=kind)
-    return tfx.dsl.Resolver(
-        strategy_class=LatestBefore, earlier=earlier, candidate=candidate
-    ).with_id(name)
+    return Resolver(strategy_class=LatestBefore, earlier=earlier, candidate=candidate).with_id(name)
 
 
 def _blessed_before(name: str, candidate: Channel) -> BaseNode:
     """The latest blessed model that is older than `candidate`, if there is one."""
-    return tfx.dsl.Resolver(
+    return Resolver(
         strategy_class=BlessedBefore,
         model=Channel(type=standard_artifacts.Model),
         model_blessing=Channel(

@@ -1,6 +1,6 @@
 """The last nodes before the report: is the model fit to be served, and where it goes."""
 
-from tfx import v1 as tfx
+from tfx.components.infra_validator.component import InfraValidator
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.proto import infra_validator_pb2 as infra
 from tfx.types import Channel
@@ -29,7 +29,7 @@ def serving_check(config: PipelineConfig, model: Channel, examples: Channel) -> 
                 "components.serving_validator.executor", "serving.local_server"
             ),
         )
-    return tfx.components.InfraValidator(
+    return InfraValidator(
         model=model,
         examples=examples,
         serving_spec=_serving_spec(config.serving),

@@ -1,7 +1,9 @@
-"""TFX's own Evaluator with Heft's config, on exported models, as the benchmark runs it."""
+"""The Evaluator with Heft's config, on exported models, as the benchmark runs it."""
 
+import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import tensorflow as tf
 from sklearn import metrics as sk
@@ -55,3 +57,17 @@ def test_evaluator_and_judge_measure_the_same(place: Path) -> None:
             for model, value in (("candidate", metric.weighted), ("baseline", metric.control)):
                 said = found["value"][key, model, head, name]
                 assert said == pytest.approx(value, abs=1e-6), (key, metric.name)
+
+
+def test_it_measures_what_tfx_measures(place: Path, tmp_path: Path) -> None:
+    """Shards read whole, and of each row a few columns, change no figure."""
+    for name in ("examples", "weighted", "control"):
+        shutil.copytree(place / name, tmp_path / name)
+    evaluator(tmp_path, stock=True)()
+    key = ["slice", "model", "output", "name", "diff"]
+    ours, stock = (
+        metrics(folder / "evaluation").set_index(key).sort_index()["value"]
+        for folder in (place, tmp_path)
+    )
+    assert len(ours) > 100
+    pd.testing.assert_series_equal(ours, stock, rtol=0, atol=1e-9)

@@ -1,11 +1,11 @@
-"""LogExampleGen run by TFX, with the stock StatisticsGen behind it."""
+"""LogExampleGen run by TFX, with StatisticsGen behind it."""
 
 import json
 from pathlib import Path
 
 import pytest
 from tfx.components.statistics_gen import stats_artifact_utils
-from tfx.components.statistics_gen.executor import Executor as StatisticsGenExecutor
+from tfx.components.statistics_gen.executor import Executor as StockStatistics
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.proto import example_gen_pb2
@@ -15,6 +15,7 @@ from tfx.types.artifact import Artifact
 from components.artifacts import Quarantine
 from components.log_example_gen.component import LogExampleGen
 from components.log_example_gen.executor import Executor
+from components.log_statistics.executor import Executor as LogStatistics
 from heft.errors import DataError
 from heft.logs import LogsSettings, StreamSettings, input_fingerprint
 from heft.logs.ingest import local_pipeline
@@ -59,12 +60,7 @@ def test_statistics_gen_reads_every_split(tmp_path: Path) -> None:
     assert examples_utils.get_payload_format(examples) == example_gen_pb2.FORMAT_TF_EXAMPLE
     assert quarantine.rows == 1
 
-    statistics = _artifact(standard_artifacts.ExampleStatistics, tmp_path / "statistics")
-    StatisticsGenExecutor(_context()).Do(
-        {standard_component_specs.EXAMPLES_KEY: [examples]},
-        {standard_component_specs.STATISTICS_KEY: [statistics]},
-        {standard_component_specs.EXCLUDE_SPLITS_KEY: json.dumps([])},
-    )
+    statistics = _statistics(LogStatistics, examples, tmp_path / "statistics")
     counted = {}
     for split in splits:
         (dataset,) = stats_artifact_utils.load_statistics(statistics, split).proto().datasets
@@ -75,6 +71,37 @@ def test_statistics_gen_reads_every_split(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "quarantine/summary.json").read_text())
     assert counted == summary["splits"]
     assert sum(counted.values()) == 240 + 1
+
+
+def test_statistics_are_those_of_the_stock_executor(tmp_path: Path) -> None:
+    log = shop(80)
+    examples, _ = _run(_settings(put_shop(tmp_path / "log", log | {"grades": []})), tmp_path)
+    found = []
+    for executor in (StockStatistics, LogStatistics):
+        made = _statistics(executor, examples, tmp_path / executor.__module__)
+        read = stats_artifact_utils.load_statistics(made, "train").proto().datasets[0]
+        features = {feature.path.step[0]: feature for feature in read.features}
+        found.append((read.num_examples, features))
+    (rows, stock), (own_rows, own) = found
+    assert rows == own_rows > 0
+    assert stock.keys() == own.keys()
+    for name, feature in stock.items():
+        for kind, names in (("num_stats", ("mean", "std_dev", "min", "max", "num_zeros")),
+                            ("string_stats", ("unique", "avg_length"))):  # fmt: skip
+            left, right = getattr(feature, kind), getattr(own[name], kind)
+            assert left.common_stats.num_missing == right.common_stats.num_missing, name
+            for one in names:
+                assert getattr(left, one) == pytest.approx(getattr(right, one), rel=1e-6), name
+
+
+def _statistics(executor: type[StockStatistics], examples: Artifact, path: Path) -> Artifact:
+    statistics = _artifact(standard_artifacts.ExampleStatistics, path)
+    executor(_context()).Do(
+        {standard_component_specs.EXAMPLES_KEY: [examples]},
+        {standard_component_specs.STATISTICS_KEY: [statistics]},
+        {standard_component_specs.EXCLUDE_SPLITS_KEY: json.dumps([])},
+    )
+    return statistics
 
 
 def test_splits_without_rows_are_not_named(tmp_path: Path) -> None:

@@ -217,11 +217,12 @@ def test_one_model_is_judged_the_same(
 
 
 def _evaluated(run: Path, place: Path, flags: list[str]) -> Path:
-    """TFX's own executor on what a run made; where it wrote."""
-    from tfx.components.evaluator.executor import Executor
+    """The street's executor on what a run made; where it wrote."""
     from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
     from tfx.types import artifact_utils, standard_artifacts
     from tfx.utils import json_utils, proto_utils
+
+    from components.log_evaluator.executor import Executor
 
     examples, model = standard_artifacts.Examples(), standard_artifacts.Model()
     examples.uri = str(artifact(run, "SliceTagger", "tagged_examples"))

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from heft.record_files import write_shards
+from heft.record_files import write_shards, write_stream
 from heft.wire import encode_examples
 
 
@@ -52,3 +53,41 @@ def test_a_block_that_fails_says_why(tmp_path: Path) -> None:
 
     with pytest.raises(TypeError, match="no such column"):
         write_shards([(str(tmp_path / "a.gz"), [broken])])
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_stream_of_blocks_is_the_file_that_a_list_of_them_is(tmp_path: Path, suffix: str) -> None:
+    for count in (0, 1, 7):
+        blocks = [lambda k=k: _block(k * 500, 500 * (k != 3)) for k in range(count)]
+        write_shards([(str(tmp_path / f"list{suffix}"), blocks)])
+        write_stream(str(tmp_path / f"stream{suffix}"), iter(blocks))
+        left, right = (tmp_path / f"{name}{suffix}" for name in ("list", "stream"))
+        assert left.read_bytes() == right.read_bytes()
+
+
+def test_a_stream_is_drawn_no_further_than_a_few_blocks_ahead(tmp_path: Path) -> None:
+    drawn = made = most = 0
+
+    def block() -> dict[str, pa.Array]:
+        nonlocal made
+        made += 1
+        return _block(0, 10)
+
+    def blocks() -> Iterator[Callable[[], dict[str, pa.Array]]]:
+        nonlocal drawn, most
+        for _ in range(200):
+            drawn += 1
+            most = max(most, drawn - made)
+            yield block
+
+    write_stream(str(tmp_path / "a.gz"), blocks())
+    assert drawn == made == 200
+    assert most <= 2 * len(os.sched_getaffinity(0)) + 1
+
+
+def test_a_stream_that_fails_says_why(tmp_path: Path) -> None:
+    def broken() -> dict[str, pa.Array]:
+        raise TypeError("no such column")
+
+    with pytest.raises(TypeError, match="no such column"):
+        write_stream(str(tmp_path / "a.gz"), iter([broken]))

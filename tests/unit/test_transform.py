@@ -1,6 +1,7 @@
 """What the model sees of a text, a price and a category."""
 
 import math
+import random
 import unicodedata
 
 import numpy as np
@@ -77,6 +78,17 @@ def test_lexical_features_are_those_of_the_reference(pairs: list[tuple[str, str]
     found = in_graph(tf.constant(queries), tf.constant(titles))
     got = np.stack([found[name].numpy() for name in f.LEXICAL], axis=1)
     assert got.shape == (len(pairs), 6)
+    np.testing.assert_allclose(got, [reference(q, t) for q, t in pairs], atol=1e-6)
+
+
+def test_texts_that_come_again_have_what_they_had_alone() -> None:
+    """Rows of a page share a query, and a log shows a title often: all pairs in one batch."""
+    some = ["", "drill", "Drill drill 18v", "café noir", "x-1 x 1", "電動 drill"]
+    pairs = [(query, title) for query in some for title in some] * 3
+    random.Random(0).shuffle(pairs)
+    queries, titles = zip(*pairs, strict=True)
+    found = in_graph(tf.constant(queries), tf.constant(titles))
+    got = np.stack([found[name].numpy() for name in f.LEXICAL], axis=1)
     np.testing.assert_allclose(got, [reference(q, t) for q, t in pairs], atol=1e-6)
 
 

@@ -218,12 +218,11 @@ def err_gain(grade: Values, maximum: float) -> FloatArray:
 
 
 # The loops below are what a bootstrap spends its time in. In numpy each step
-# would allocate arrays of all rows; compiled, a resample is one pass. They are
-# not cached on disk, because an installed package's folder may be read-only.
+# would allocate arrays of all rows; compiled, a resample is one pass.
 
 
 def _compiled(function: Function) -> Function:
-    return cast(Function, njit(function))
+    return cast(Function, njit(function, cache=True))
 
 
 @_compiled

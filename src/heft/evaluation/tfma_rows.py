@@ -26,11 +26,13 @@ from heft import features as f
 from heft.errors import DataError
 from heft.evaluation.metrics import FloatArray, IntArray
 
-__all__ = ["GROUPS", "MAX_ROWS", "ROWS_KEY", "SliceRows", "row_computation"]
+__all__ = ["GROUPS", "KEYS", "MAX_ROWS", "ROWS_KEY", "SliceRows", "row_computation"]
 
 # Whole requests are dealt to this many groups, of which the jackknife leaves out one at a time.
 GROUPS = 20
 MAX_ROWS = 2_000_000
+# Columns that are read beside labels and slices.
+KEYS = (f.REQUEST_ID, f.IMPRESSION_ID, f.USER_ID)
 ROWS_KEY = metric_types.MetricKey("_heft_rows")
 
 _NOBODY = 0  # in place of a hash where there is no user
