@@ -70,4 +70,5 @@ def test_it_measures_what_tfx_measures(place: Path, tmp_path: Path) -> None:
         for folder in (place, tmp_path)
     )
     assert len(ours) > 100
-    pd.testing.assert_series_equal(ours, stock, rtol=0, atol=1e-9)
+    # Predictions of batches of another size differ in the last digit of a float32.
+    pd.testing.assert_series_equal(ours, stock, rtol=0, atol=1e-7)

@@ -65,7 +65,7 @@ def test_a_damaged_shard_leaves_nothing_that_looks_whole(tmp_path: Path) -> None
     [path] = Path(source).iterdir()
     path.write_bytes(path.read_bytes()[:2_000])
     graph = shop_graph().transform_savedmodel_dir + "/.."
-    with pytest.raises(tf.errors.DataLossError):
+    with pytest.raises(RuntimeError, match="truncated record"):
         transform_splits(graph, {source: str(tmp_path / "out")}, local_pipeline)
     names = [path.name for path in (tmp_path / "out").iterdir()]
     assert not [name for name in names if name.startswith("transformed_examples-00000-of-00001.gz")]
