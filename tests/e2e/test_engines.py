@@ -28,7 +28,8 @@ from tests.engines.java import ENGINES, Cluster
 from tests.engines.spark import spark_cluster
 from tests.unit.evaluation.tfma_runs import metrics
 
-pytestmark = pytest.mark.slow
+# The run on the cluster is a fixture: some twenty jobs, each of which takes its time to begin.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
 
 @pytest.fixture(scope="module", params=["flink", "spark"])
@@ -41,12 +42,22 @@ def cluster(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="module")
+def pool(cluster: Cluster) -> Path:
+    """Laid over a config, it moves all Beam nodes to the cluster, with workers of a pool."""
+    return _laid(cluster, "pool", "external", cluster.pool)
+
+
+@pytest.fixture(scope="module")
 def engine(cluster: Cluster) -> Path:
-    """Laid over a config, it moves all Beam nodes to the cluster."""
-    path = cluster.folder / "engine.yaml"
+    """The same with workers that the cluster starts."""
+    return _laid(cluster, "engine", "process", cluster.worker)
+
+
+def _laid(cluster: Cluster, name: str, kind: str, place: str) -> Path:
+    path = cluster.folder / f"{name}.yaml"
     beam = {
         "engine": cluster.engine, "job_endpoint": cluster.job_endpoint,
-        "environment_type": "process", "environment_config": cluster.worker,
+        "environment_type": kind, "environment_config": place,
     }  # fmt: skip
     if cluster.engine == "flink":
         beam["parallelism"] = SLOTS
@@ -55,10 +66,10 @@ def engine(cluster: Cluster) -> Path:
 
 
 @pytest.fixture(scope="module")
-def there(street: Street, cluster: Cluster, engine: Path, tmp_path_factory: Any) -> Path:
+def there(street: Street, cluster: Cluster, pool: Path, tmp_path_factory: Any) -> Path:
     """The folder of the same run on the cluster."""
     runs = tmp_path_factory.mktemp(f"runs on {cluster.engine}")
-    print(heft("run", street.config, "--runs", runs, "--with", engine))
+    print(heft("run", street.config, "--runs", runs, "--with", pool))
     print(f"{len(cluster.jobs())} jobs on {cluster.engine}")
     return runs / "small"
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.engines.java import ENGINES, Cluster, java, worker_command
+from tests.engines.java import ENGINES, Cluster, java, worker_command, worker_pool
 from tests.engines.processes import Servers, free_ports, listens
 
 __all__ = ["SLOTS", "flink_cluster"]
@@ -44,14 +44,15 @@ blob.storage.directory: {folder}/blobs
 @contextmanager
 def flink_cluster(folder: Path) -> Iterator[Cluster]:
     """Job manager, task manager and job server; their logs are in `folder`."""
-    rpc, rest, job, artifacts, expansion = free_ports(5)
+    rpc, rest, job, artifacts, expansion, pool = free_ports(6)
     conf = folder / "conf"
     conf.mkdir(parents=True)
     config = _CONFIG.format(rpc=rpc, rest=rest, slots=SLOTS, folder=folder)
     (conf / "config.yaml").write_text(config)
     up = Cluster(
-        "flink", f"localhost:{job}", f"http://localhost:{rest}", worker_command(folder), folder,
-        "jobs/overview", lambda said: [job["state"] for job in said["jobs"]],
+        "flink", f"localhost:{job}", f"http://localhost:{rest}", worker_command(folder),
+        f"localhost:{pool}", folder, "jobs/overview",
+        lambda said: [job["state"] for job in said["jobs"]],
     )  # fmt: skip
     runtime = "org.apache.flink.runtime"
     with Servers(folder) as servers:
@@ -68,6 +69,7 @@ def flink_cluster(folder: Path) -> Iterator[Cluster]:
             "--artifacts-dir", folder / "artifacts",
         ])  # fmt: skip
         servers.wait(lambda: listens(job), "job server")
+        worker_pool(servers, pool)
         yield up
 
 

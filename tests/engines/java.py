@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ENGINES", "Cluster", "java", "opened", "worker_command"]
+from tests.engines.processes import Servers, listens
+
+__all__ = ["ENGINES", "Cluster", "java", "opened", "worker_command", "worker_pool"]
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINES = ROOT / ".engines"
@@ -37,6 +39,7 @@ class Cluster:
         job_endpoint: of Beam's job server.
         page: of its master.
         worker: the command that starts a Python worker.
+        pool: host:port of a pool of workers that is up.
         folder: of its logs.
         states: of all jobs, from what the master says under `path`.
         path: of the page.
@@ -46,6 +49,7 @@ class Cluster:
     job_endpoint: str
     page: str
     worker: str
+    pool: str
     folder: Path
     path: str
     states: Callable[[dict[str, Any]], list[str]]
@@ -68,6 +72,14 @@ def java(jars: Path) -> list[str]:
     """A command that a main class and its arguments follow."""
     # One thread collects garbage: the cores belong to the work.
     return ["java", "-Xmx1g", "-XX:+UseSerialGC", *opened(), "-cp", f"{jars}{os.sep}*"]
+
+
+def worker_pool(servers: Servers, port: int) -> None:
+    """Starts a pool of Python workers on this code, and waits for it."""
+    paths = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
+    environment = {"PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    servers.start("pool", [sys.executable, "-m", "tests.engines.pool", port], None, environment)
+    servers.wait(lambda: listens(port), "pool of workers")
 
 
 def worker_command(folder: Path) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.engines.java import ENGINES, Cluster, java, opened, worker_command
+from tests.engines.java import ENGINES, Cluster, java, opened, worker_command, worker_pool
 from tests.engines.processes import Servers, free_ports, listens
 
 __all__ = ["spark_cluster"]
@@ -16,13 +16,14 @@ CORES = 2
 @contextmanager
 def spark_cluster(folder: Path) -> Iterator[Cluster]:
     """Master, worker and job server; their logs are in `folder`."""
-    master, page, worker, worker_page, job, artifacts, expansion = free_ports(7)
+    master, page, worker, worker_page, job, artifacts, expansion, pool = free_ports(8)
     home = folder / "home"
     home.mkdir(parents=True)
     (home / "jars").symlink_to(JARS)
     up = Cluster(
-        "spark", f"localhost:{job}", f"http://localhost:{page}", worker_command(folder), folder,
-        "json/", lambda said: [app["state"] for app in said["completedapps"]],
+        "spark", f"localhost:{job}", f"http://localhost:{page}", worker_command(folder),
+        f"localhost:{pool}", folder, "json/",
+        lambda said: [app["state"] for app in said["completedapps"]],
     )  # fmt: skip
     environment = {
         "SPARK_HOME": str(home), "SPARK_SCALA_VERSION": "2.12", "SPARK_LOCAL_IP": "127.0.0.1",
@@ -55,6 +56,7 @@ def spark_cluster(folder: Path) -> Iterator[Cluster]:
             "--artifacts-dir", folder / "artifacts",
         ], environment=environment)  # fmt: skip
         servers.wait(lambda: listens(job), "job server")
+        worker_pool(servers, pool)
         yield up
 
 
