@@ -206,6 +206,32 @@ def test_features_are_ranked_the_same(street: Street, there: Path) -> None:
         np.testing.assert_allclose(measures[1][name] or 0.0, value or 0.0, atol=1e-4)
 
 
+def test_the_run_ends_with_the_same_figures(street: Street, there: Path) -> None:
+    """Shards, rows and batches have the same order on any engine: so it is the same model."""
+    found, want = (
+        json.loads((folder / "summary.json").read_text()) for folder in (there, street.folder)
+    )
+    for summary in (found, want):
+        del summary["created"], summary["seconds"], summary["lineage"]
+    _assert_alike(found, want, "summary")
+
+
+def _assert_alike(found: Any, want: Any, place: str) -> None:
+    """Numbers to the fourth digit, as threads of TensorFlow add in no fixed order."""
+    if isinstance(want, dict):
+        assert found.keys() == want.keys(), place
+        for key, value in want.items():
+            _assert_alike(found[key], value, f"{place}.{key}")
+    elif isinstance(want, list):
+        assert len(found) == len(want), place
+        for number, value in enumerate(want):
+            _assert_alike(found[number], value, f"{place}[{number}]")
+    elif isinstance(want, float):
+        assert found == pytest.approx(want, abs=1e-4), place
+    elif not isinstance(want, str):
+        assert found == want, place
+
+
 def test_one_model_is_judged_the_same(
     street: Street, cluster: Cluster, engine: Path, tmp_path: Path
 ) -> None:
