@@ -255,11 +255,17 @@ def test_exit_codes_are_those_of_the_command() -> None:
 
 def test_every_component_is_in_the_picture_and_in_its_page() -> None:
     picture = (_ROOT / "docs/street.svg").read_text(encoding="utf-8")
-    shell = re.compile(r"^class (\w+)\((?:\w+Component|Transform|StockPusher)\):", re.M)
+    stock = {
+        "LogTransform": "Transform",
+        "LogStatistics": "StatisticsGen",
+        "LogEvaluator": "Evaluator",
+    }
+    bases = "|".join(["StockPusher", *stock.values()])
+    shell = re.compile(rf"^class (\w+)\((?:\w+Component|{bases})\):", re.M)
     for path in sorted(_ROOT.glob("components/*/component.py")):
         [name] = shell.findall(path.read_text(encoding="utf-8"))
         assert name in _TEXT["docs/pipeline.md"]
-        assert name.replace("LogTransform", "Transform") in picture
+        assert stock.get(name, name) in picture
 
 
 def test_every_estimator_is_described() -> None:
