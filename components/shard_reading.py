@@ -2,8 +2,8 @@
 
 TFX's source hands Beam one record at a time: Beam encodes, counts and batches each of them, in
 batches whose size depends on how long the last ones took. Here Beam has the shards, and one step
-reads a shard and makes Arrow batches of it, all of one size: half the time of StatisticsGen and
-Transform, and sums that do not depend on the clock.
+reads a shard and makes Arrow batches of it, all of one size: less time, and sums that do not
+depend on the clock.
 """
 
 from collections.abc import Collection, Iterator, Sequence

@@ -9,6 +9,6 @@ __all__ = ["LogStatistics"]
 
 
 class LogStatistics(StatisticsGen):
-    """StatisticsGen in two thirds of its time."""
+    """StatisticsGen, from another source of rows."""
 
     EXECUTOR_SPEC = BeamExecutorSpec(Executor)

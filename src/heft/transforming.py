@@ -39,8 +39,9 @@ def transform_splits(
     """
     work = []
     for source, target in splits.items():
-        tf.io.gfile.makedirs(target)
         paths = shard_paths(source)
+        for folder in (target, _unfinished(target)):
+            tf.io.gfile.makedirs(folder)
         for number, path in enumerate(paths):
             name = f"transformed_examples-{number:05d}-of-{len(paths):05d}.gz"
             work.append((path, f"{target}/{name}"))
@@ -51,6 +52,13 @@ def transform_splits(
             | "Spread" >> beam.Reshuffle()
             | "Transform" >> beam.ParDo(_TransformShard(transform_uri))
         )
+    for target in splits.values():
+        tf.io.gfile.rmtree(_unfinished(target))
+
+
+def _unfinished(target_uri: str) -> str:
+    """Beside the split, so that what a killed worker leaves is not read as one of its shards."""
+    return f"{target_uri.rstrip('/')}.unfinished"
 
 
 class _TransformShard(beam.DoFn):
@@ -69,7 +77,8 @@ class _TransformShard(beam.DoFn):
         source, target = paths
         rows = tf.data.TFRecordDataset(source, compression_type="GZIP").batch(_BATCH_ROWS)
         # Whole or not at all: Beam may try a shard twice, at once even.
-        part = f"{target.removesuffix('.gz')}.{uuid.uuid4().hex}.part.gz"
+        folder, _, _ = target.rpartition("/")
+        part = f"{_unfinished(folder)}/{uuid.uuid4().hex}.gz"
         write_stream(part, (partial(self._columns, batch) for batch in rows.prefetch(1)))
         tf.io.gfile.rename(part, target, overwrite=True)
 
