@@ -38,22 +38,11 @@ def write_shards(shards: Sequence[Shard]) -> None:
         shards: path and blocks of each; a path is local, or of any file system that TensorFlow
             knows. A block is made in a thread, and no more than a few are alive at a time.
     """
-    threads = _threads()
-    with ThreadPoolExecutor(threads) as pool:
-        coming: deque[Future[bytes]] = deque()
-        ahead = _jobs(shards)
+    with ThreadPoolExecutor(_threads()) as pool:
         # Blocks of later shards are begun while those of the first are written.
+        parts = _in_order(pool, _jobs(shards))
         for path, blocks in shards:
-            packed, empty = path.endswith(".gz"), True
-            with _open(path) as file:
-                for _ in blocks:
-                    for block, own in islice(ahead, _AHEAD * threads - len(coming)):
-                        coming.append(pool.submit(_encoded, block, own))
-                    data = coming.popleft().result()
-                    empty &= not data
-                    file.write(data)
-                if packed and empty:
-                    file.write(_NOTHING)
+            _write(path, islice(parts, len(blocks)))
 
 
 def write_stream(path: str, blocks: Iterable[Block]) -> None:
@@ -63,21 +52,31 @@ def write_stream(path: str, blocks: Iterable[Block]) -> None:
         path: as for `write_shards`.
         blocks: drawn in this thread, a few ahead of what is written.
     """
-    packed, empty = path.endswith(".gz"), True
-    threads = _threads()
-    with ThreadPoolExecutor(threads) as pool, _open(path) as file:
-        coming: deque[Future[bytes]] = deque()
-        source = iter(blocks)
-        while True:
-            for block in islice(source, _AHEAD * threads - len(coming)):
-                coming.append(pool.submit(_encoded, block, packed))
-            if not coming:
-                break
-            data = coming.popleft().result()
+    packed = path.endswith(".gz")
+    with ThreadPoolExecutor(_threads()) as pool:
+        _write(path, _in_order(pool, ((block, packed) for block in blocks)))
+
+
+def _write(path: str, parts: Iterable[bytes]) -> None:
+    """A file of encoded blocks; of none, what every reader takes for a file without records."""
+    empty = True
+    with _open(path) as file:
+        for data in parts:
             empty &= not data
             file.write(data)
-        if packed and empty:
+        if empty and path.endswith(".gz"):
             file.write(_NOTHING)
+
+
+def _in_order(pool: ThreadPoolExecutor, jobs: Iterator[tuple[Block, bool]]) -> Iterator[bytes]:
+    """Blocks encoded by threads, in the order of the jobs; no more than a few are ahead."""
+    coming: deque[Future[bytes]] = deque()
+    while True:
+        for block, packed in islice(jobs, _AHEAD * _threads() - len(coming)):
+            coming.append(pool.submit(_encoded, block, packed))
+        if not coming:
+            return
+        yield coming.popleft().result()
 
 
 def _threads() -> int:
