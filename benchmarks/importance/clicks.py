@@ -16,12 +16,12 @@ import tensorflow as tf
 
 from heft import features as f
 from heft.importance import ImportanceData
+from heft.lexical import lexical_features
 from heft.simulate import SimulationSettings, simulate
 from heft.simulate.behaviour import attractiveness
 from heft.text.build import build_table
 from heft.text.settings import TextSettings
 from heft.text.table import TextTable
-from heft.transform import lexical_features
 
 CACHE = Path("runs/benchmark-cache")
 

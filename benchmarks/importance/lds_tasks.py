@@ -11,9 +11,9 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from heft.importance import ImportanceData
+from heft.lexical import lexical_features
 from heft.simulate import SimulationSettings, simulate
 from heft.simulate.behaviour import examination
-from heft.transform import lexical_features
 
 __all__ = ["planted", "shop"]
 

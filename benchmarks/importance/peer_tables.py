@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 from sklearn import datasets
 
+from heft.lexical import lexical_features
 from heft.simulate.builtin import builtin_judgements
-from heft.transform import lexical_features
 
 __all__ = ["TABLES", "Split", "read_splits", "split_table", "write_splits"]
 

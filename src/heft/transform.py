@@ -17,7 +17,7 @@ from heft.lexical import lexical_features
 from heft.settings import Settings
 
 __all__ = [
-    "QUERY_VOCABULARY", "TITLE_VOCABULARY", "TransformSettings", "dense_rows", "lexical_features",
+    "QUERY_VOCABULARY", "TITLE_VOCABULARY", "TransformSettings", "dense_rows",
     "preprocess", "transformed_features",
 ]  # fmt: skip
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from heft import features as f
-from heft.transform import lexical_features
+from heft.lexical import lexical_features
 from tests.unit.model.rows import (
     PRICES,
     QUERIES,
