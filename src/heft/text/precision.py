@@ -53,8 +53,8 @@ def batch_encoder(
             all GPUs and TPUs unless given.
 
     Raises:
-        EncoderError: int8 where there is an accelerator, or on a processor or with a
-            checkpoint where it is not near float32.
+        EncoderError: int8 where there is an accelerator, or with a checkpoint where it is
+            not near float32.
     """
     devices = tuple(accelerators() if devices is None else devices)
     if precision == "int8":
@@ -89,7 +89,7 @@ def _on_cores(encode: Callable[[Array, Array], Array]) -> BatchEncoder:
 def _checked_int8(encoder: TextEncoder) -> Callable[[Array, Array], Array]:
     """The int8 encoder, once it has come near float32 on random tokens.
 
-    Processors without int8 products (AVX-512 VNNI, AVX-VNNI) saturate in some.
+    Not every checkpoint bears eight bits.
     """
     tokens, mask = _random_texts(encoder)
     encode = quantised_encoder(encoder.backbone, encoder.pooling, 1, (tokens, mask))

@@ -8,10 +8,13 @@ BERT's activations are twenty times the others, which would leave those three bi
 - channels that are large in every token, behind layer normalisation, are divided by
   √(largest activation / largest weight), and their weights multiplied (Xiao et al. 2023,
   *SmoothQuant*, α = ½). The largest activations are those of a few random texts.
+Processors without int8 products of their own add two of them in 16 bits, which overflow;
+there weights have seven bits, and two products always fit.
 Attention, GELU and layer normalisation stay in float32.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,18 +24,23 @@ from onnx import TensorProto, helper, numpy_helper
 
 from heft.text.weights import Dense, Norm, layers_of, norm_of, position_table
 
-__all__ = ["quantised_encoder"]
+__all__ = ["largest_weight", "quantised_encoder"]
 
 Array = np.ndarray
 
 _CONTRIBUTED = "com.microsoft"  # ONNX Runtime's own operators
 _OPSET, _IR_VERSION = 17, 8
-_LARGEST = 127
+_EIGHT_BITS, _SEVEN_BITS = 127, 64  # 2 · 255 · 64 < 2¹⁵
+_PROBED = 32, 64, 64  # rows, inner, columns
 _TINY = np.float32(1e-12)  # of a column without a weight
 
 
 def quantised_encoder(
-    backbone: Any, pooling: str, threads: int, samples: tuple[Array, Array]
+    backbone: Any,
+    pooling: str,
+    threads: int,
+    samples: tuple[Array, Array],
+    largest: int | None = None,
 ) -> Callable[[Array, Array], Array]:
     """A function of token ids and mask, both (n, length) int32, to unit vectors (n, dim) float32.
 
@@ -43,6 +51,7 @@ def quantised_encoder(
         pooling: `mean` or `cls`.
         threads: of one call.
         samples: token ids and mask whose activations say which channels are large.
+        largest: magnitude of a rounded weight; `largest_weight()` unless given.
     """
     # Looked up here: most of a multilingual model is this table, which stays as it is.
     words = np.asarray(backbone.token_embedding.embeddings)
@@ -55,8 +64,9 @@ def quantised_encoder(
     model = exact.of(backbone, pooling, taps=True)
     activations = _session(model, threads).run(exact.taps, inputs(*samples))
     kept = samples[1] > 0
-    largest = [np.abs(found[kept]).max(axis=0) for found in activations]
-    session = _session(_Graph(largest).of(backbone, pooling), threads)
+    active = [np.abs(found[kept]).max(axis=0) for found in activations]
+    rounded = _Graph(active, largest_weight() if largest is None else largest)
+    session = _session(rounded.of(backbone, pooling), threads)
 
     def encode(tokens: Array, mask: Array) -> Array:
         (vectors,) = session.run(None, inputs(tokens, mask))
@@ -64,6 +74,19 @@ def quantised_encoder(
         return found
 
     return encode
+
+
+@cache
+def largest_weight() -> int:
+    """What a rounded weight may be on this processor: 127, or 64 where two products overflow."""
+    rows, inner, columns = _PROBED
+    graph = _Graph()
+    product = graph.int8_product(
+        "x", np.full((inner, columns), _EIGHT_BITS, np.int8), np.ones(columns, np.float32)
+    )
+    model = graph.model({"x": [rows, inner]}, {product: [rows, columns]})
+    (found,) = _session(model, 1).run(None, {"x": np.ones((rows, inner), np.float32)})
+    return _EIGHT_BITS if np.allclose(found, inner * _EIGHT_BITS, rtol=1e-3) else _SEVEN_BITS
 
 
 def _session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
@@ -78,12 +101,13 @@ class _Graph:
     """Collects nodes and constants; each method gives the name of its output.
 
     Args:
-        largest: of the activations that enter each smooth product, (channels,) each, in
-            the order of the graph; without it every product is exact.
+        active: largest of the activations that enter each smooth product, (channels,) each,
+            in the order of the graph; without it every product is exact.
+        largest: magnitude of a rounded weight.
     """
 
-    def __init__(self, largest: list[Array] | None = None) -> None:
-        self.largest = largest
+    def __init__(self, active: list[Array] | None = None, largest: int = _EIGHT_BITS) -> None:
+        self.active, self.largest = active, largest
         self.taps: list[str] = []  # what enters the smooth products
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
@@ -106,22 +130,24 @@ class _Graph:
             x = self.sum_norm(x, inner, layer.outer, layer.after_feed_forward)
         self.node("LpNormalization", self.pooled(x, pooling), axis=-1, p=2)
         self.nodes[-1].output[0] = "vectors"
-        dim = backbone.hidden_dim
+        shape = ["n", "length", backbone.hidden_dim]
+        inputs = {"embedded": shape, "mask": shape[:2]}
+        seen = self.taps if taps else []
+        return self.model(inputs, {"vectors": shape[::2]} | dict.fromkeys(seen, shape))
+
+    def model(self, inputs: dict[str, list[Any]], outputs: dict[str, list[Any]]) -> onnx.ModelProto:
+        """All nodes, with the shapes of what goes in and out: float32, and `mask` int32."""
+
+        def typed(shapes: dict[str, list[Any]]) -> list[onnx.ValueInfoProto]:
+            types = {"mask": TensorProto.INT32}
+            return [
+                helper.make_tensor_value_info(name, types.get(name, TensorProto.FLOAT), shape)
+                for name, shape in shapes.items()
+            ]
+
         graph = helper.make_graph(
-            self.nodes, "bert",
-            [
-                helper.make_tensor_value_info("embedded", TensorProto.FLOAT, ["n", "length", dim]),
-                helper.make_tensor_value_info("mask", TensorProto.INT32, ["n", "length"]),
-            ],
-            [
-                helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", dim]),
-                *(
-                    helper.make_tensor_value_info(tap, TensorProto.FLOAT, ["n", "length", dim])
-                    for tap in (self.taps if taps else ())
-                ),
-            ],
-            self.constants,
-        )  # fmt: skip
+            self.nodes, "graph", typed(inputs), typed(outputs), self.constants
+        )
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIBUTED, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
 
@@ -141,9 +167,9 @@ class _Graph:
     def smooth_product(self, x: str, part: Dense) -> str:
         """As `product`, of activations with channels that are always large."""
         self.taps.append(x)
-        if self.largest is None:
+        if self.active is None:
             return self.product(x, part)
-        active = np.maximum(self.largest[len(self.taps) - 1], _TINY)
+        active = np.maximum(self.active[len(self.taps) - 1], _TINY)
         kernel = np.asarray(part.kernel)
         factor = np.sqrt(active / np.maximum(np.abs(kernel).max(axis=1), _TINY))
         smooth = self.node("Mul", x, self.constant((1 / factor).astype(np.float32)))
@@ -151,17 +177,19 @@ class _Graph:
 
     def product(self, x: str, part: Dense) -> str:
         """x @ kernel, in int8, one scale for each token and each output."""
-        if self.largest is None:
+        if self.active is None:
             return self.node("MatMul", x, self.constant(part.kernel))
         kernel = np.asarray(part.kernel)
-        scale = np.maximum(np.abs(kernel).max(axis=0), _TINY) / np.float32(_LARGEST)
+        scale = np.maximum(np.abs(kernel).max(axis=0), _TINY) / np.float32(self.largest)
         rounded = np.rint(kernel / scale).astype(np.int8)
         largest = self.node("ReduceMax", self.node("Abs", x), axes=[-1], keepdims=1)
-        product = self.node(
-            "DynamicQuantizeMatMul", self.node("Div", x, largest), self.constant(rounded),
-            self.constant(scale.astype(np.float32)), domain=_CONTRIBUTED,
-        )  # fmt: skip
+        product = self.int8_product(self.node("Div", x, largest), rounded, scale)
         return self.node("Mul", product, largest)
+
+    def int8_product(self, x: str, rounded: Array, scale: Array) -> str:
+        """x @ (rounded · scale), with one scale for the whole of x."""
+        weights, scales = self.constant(rounded), self.constant(scale.astype(np.float32))
+        return self.node("DynamicQuantizeMatMul", x, weights, scales, domain=_CONTRIBUTED)
 
     def norm(self, x: str, norm: Norm) -> str:
         scale, shift = self.constant(norm.scale), self.constant(norm.shift)

@@ -26,8 +26,8 @@ class TextSettings(Settings):
             hub name such as `sentence-transformers/all-MiniLM-L12-v2`.
         max_tokens: longer texts are cut there; counts `[CLS]` and `[SEP]`.
         precision: of the table's vectors. `float32`; `bfloat16`, for accelerators; `int8`,
-            for processors that multiply such numbers (AVX-512 VNNI). The served graph
-            computes in float32 all the same.
+            for processors, fast where they multiply such numbers (AVX-512 VNNI). The
+            served graph computes in float32 all the same.
         batch_size: most texts encoded at once.
         batch_tokens: most tokens encoded at once, padding included; on a CPU some
             1,000 are fastest, on an accelerator many more.

@@ -15,7 +15,6 @@ from heft.text.checkpoint import read_checkpoint
 from heft.text.embed import embed
 from heft.text.encoder import load_encoder
 from heft.text.settings import TextSettings
-from tests.unit.text.processor import INT8_COSINE
 
 DIM, LAYERS, HEADS, WIDE, POSITIONS = 32, 2, 4, 64, 40
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -97,7 +96,7 @@ def test_other_languages_have_the_ids_of_transformers_and_the_vectors_of_bert(
     graph = encoder(tf.constant(TEXTS)).numpy()
     assert (graph * exact).sum(axis=1).min() > 0.9999
     assert (embed(TEXTS, encoder) * graph).sum(axis=1).min() > 0.999999
-    assert (embed(TEXTS, encoder, precision="int8") * graph).sum(axis=1).min() > INT8_COSINE
+    assert (embed(TEXTS, encoder, precision="int8") * graph).sum(axis=1).min() > 0.99
 
 
 def test_vectors_follow_weights_that_fine_tuning_changes(tmp_path: Path) -> None:
@@ -110,7 +109,7 @@ def test_vectors_follow_weights_that_fine_tuning_changes(tmp_path: Path) -> None
     graph = encoder(tf.constant(TEXTS)).numpy()
     assert (before[0] * graph).sum(axis=1).max() < 0.98
     assert (embed(TEXTS, encoder) * graph).sum(axis=1).min() > 0.999999
-    assert (embed(TEXTS, encoder, precision="int8") * graph).sum(axis=1).min() > 0.98
+    assert (embed(TEXTS, encoder, precision="int8") * graph).sum(axis=1).min() > 0.99
 
 
 @pytest.mark.parametrize(
