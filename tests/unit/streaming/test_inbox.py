@@ -1,4 +1,4 @@
-"""Log files as they land: what becomes of each, and when a model is trained."""
+"""Log files as they land: what becomes of each."""
 
 import json
 import os
@@ -14,70 +14,9 @@ from heft.logs.files import stream_files
 from heft.logs.preflight import preflight
 from heft.logs.reading import read_batches
 from heft.logs.settings import LogsSettings
-from heft.streaming.follow import Outcome, Window, follow
 from heft.streaming.inbox import Inbox, MicroBatch
 from heft.streaming.settings import StreamingSettings
-from heft.streaming.state import StreamState
-
-NOW = 1_000_000.0
-
-
-class Shop:
-    """A log, an inbox, and files that land there."""
-
-    def __init__(self, folder: Path, **logs: Any) -> None:
-        self.root, self.inbox = folder / "logs", folder / "inbox"
-        (self.root / "catalogue").mkdir(parents=True)
-        items = [{"item_id": f"p{i}", "title": f"lamp {i}"} for i in range(5)]
-        self._write(self.root / "catalogue" / "items.jsonl", items)
-        self.logs = LogsSettings.model_validate({"root": str(self.root), **logs})
-        self.settings = StreamingSettings(inbox=str(self.inbox), settle_seconds=10)
-        self.state = folder / "stream.json"
-        self.landed = 0
-
-    def open(self, **settings: Any) -> Inbox:
-        self.settings = self.settings.model_copy(update=settings)
-        return Inbox(self.logs, self.settings)
-
-    def land(
-        self, stream: str, rows: list[dict[str, Any]] | bytes, age: float = 60, name: str = ""
-    ) -> Path:
-        self.landed += 1
-        path = self.inbox / stream / (name or f"{stream}-{self.landed}.jsonl")
-        if isinstance(rows, bytes):
-            path.write_bytes(rows)
-        else:
-            self._write(path, rows)
-        os.utime(path, (NOW - age, NOW - age))
-        return path
-
-    def page(self, number: int, conversions: int = 0) -> None:
-        """Five impressions, a click on the first, and conversions."""
-        self.land("impressions", impressions(number))
-        self.land("clicks", [{"impression_id": f"{number}-0", "timestamp": 10}])
-        if conversions:
-            rows = [{"impression_id": f"{number}-{i}", "timestamp": 20} for i in range(conversions)]
-            self.land("conversions", rows)
-
-    @staticmethod
-    def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-    def files(self) -> set[str]:
-        return {str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file()}
-
-
-def impressions(number: int) -> list[dict[str, Any]]:
-    return [
-        {"impression_id": f"{number}-{i}", "request_id": f"r{number}", "item_id": f"p{i}",
-         "query": "lamp", "position": i + 1, "timestamp": number}
-        for i in range(5)
-    ]  # fmt: skip
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    return Shop(tmp_path)
+from tests.unit.streaming.shop import NOW, Shop, impressions
 
 
 def test_settled_files_become_a_span_that_a_run_can_read(shop: Shop) -> None:
@@ -306,100 +245,6 @@ def test_conversions_are_counted_wherever_the_log_has_them(tmp_path: Path) -> No
     assert inbox.conversions_after(1) == 0
 
 
-class Trainer:
-    """Notes what it is trained on."""
-
-    def __init__(self, version: int | None = 1) -> None:
-        self.windows: list[Window] = []
-        self.version = version
-
-    def __call__(self, window: Window) -> Outcome:
-        self.windows.append(window)
-        return Outcome(self.version, "" if self.version else "a gate")
-
-
-def _look(shop: Shop, trainer: Trainer, now: float = NOW, **settings: Any) -> None:
-    inbox = shop.open(**settings)
-    follow(inbox, shop.settings, shop.state, trainer, once=True, clock=lambda: now)
-
-
-def test_a_model_is_trained_at_first_then_after_n_conversions(shop: Shop) -> None:
-    trainer = Trainer()
-    rule = {"conversions": 3, "every_seconds": None, "window": 2}
-    shop.open()
-    shop.page(1)
-    _look(shop, trainer, **rule)
-    shop.page(2, conversions=2)
-    _look(shop, trainer, **rule)
-    assert trainer.windows == [Window(1, 1)]
-    shop.page(3, conversions=1)  # with those before a restart they are three
-    _look(shop, trainer, **rule)
-    assert trainer.windows == [Window(1, 1), Window(3, 2)]
-    shop.page(4, conversions=2)
-    _look(shop, trainer, **rule)
-    assert len(trainer.windows) == 2
-
-
-def test_a_model_is_trained_on_a_schedule_if_something_is_new(shop: Shop) -> None:
-    trainer = Trainer()
-    rule = {"every_seconds": 100.0, "window": 9}
-    shop.open()
-    _look(shop, trainer, **rule)
-    assert trainer.windows == []
-    shop.page(1)
-    _look(shop, trainer, **rule)
-    _look(shop, trainer, NOW + 500, **rule)
-    assert trainer.windows == [Window(1, 1)]
-    shop.page(2)
-    _look(shop, trainer, NOW + 99, **rule)
-    assert len(trainer.windows) == 1
-    _look(shop, trainer, NOW + 100, **rule)
-    assert trainer.windows[1:] == [Window(2, 2)]
-
-
-def test_what_no_gate_lets_through_is_not_tried_again_and_again(shop: Shop) -> None:
-    trainer = Trainer(version=None)
-    shop.open()
-    shop.page(1, conversions=5)
-    _look(shop, trainer, conversions=5)
-    _look(shop, trainer, conversions=5)
-    assert len(trainer.windows) == 1
-    assert StreamState.load(shop.state) == StreamState(1, NOW)
-
-
-def test_a_training_that_is_killed_is_made_up_for(shop: Shop) -> None:
-    def killed(window: Window) -> Outcome:
-        raise KeyboardInterrupt
-
-    shop.open()
-    shop.page(1)
-    with pytest.raises(KeyboardInterrupt):
-        follow(shop.open(), shop.settings, shop.state, killed, once=True, clock=lambda: NOW)
-    trainer = Trainer()
-    _look(shop, trainer)
-    assert trainer.windows == [Window(1, 1)]
-
-
-def test_it_looks_until_it_is_told_to_stop(shop: Shop) -> None:
-    told: list[int] = []
-    waits: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 3:
-            raise KeyboardInterrupt
-        shop.page(len(waits))
-
-    shop.open(poll_seconds=2.0)
-    with pytest.raises(KeyboardInterrupt):
-        follow(
-            shop.open(), shop.settings, shop.state, Trainer(), clock=lambda: NOW, sleep=sleep,
-            taken=lambda batch, conversions: told.append(batch.span),
-        )  # fmt: skip
-    assert waits == [2.0] * 3
-    assert told == [1, 2]
-
-
 @pytest.mark.parametrize(
     ("logs", "stream", "said"),
     [
@@ -418,11 +263,3 @@ def test_what_cannot_be_streamed_is_said(
     settings = StreamingSettings.model_validate({"inbox": str(tmp_path), **stream})
     with pytest.raises(ConfigError, match=said):
         Inbox(LogsSettings.model_validate({"root": str(tmp_path), **logs}), settings)
-
-
-def test_settings_that_never_train_and_a_foreign_state_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no model would ever be trained"):
-        StreamingSettings(every_seconds=None)
-    (tmp_path / "stream.json").write_text("[]")
-    with pytest.raises(Exception, match="no state of a stream"):
-        StreamState.load(tmp_path / "stream.json")
