@@ -6,6 +6,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON := $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# In the order of the folders: the long files do not come last.
+PYTEST := $(BIN)/python -m pytest -q -rs -n 2 --dist loadfile --no-loadscope-reorder
 READY := .venv/.ready
 TOOLS := .tools/.ready
 # What the image and its tools have beside requirements.lock has the versions of it.
@@ -24,10 +26,10 @@ demo: $(READY)  ## Run the whole street on a simulated shop
 	$(BIN)/heft run pipeline/configs/demo.yaml
 
 test: $(READY)  ## All tests but the slow proofs
-	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile -m "not slow" tests
+	$(PYTEST) -m "not slow" tests
 
 test-all: $(READY)  ## All tests
-	$(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
+	$(PYTEST) tests
 
 test-kubeflow: $(READY)  ## The street pod by pod, and workers that train together
 	$(BIN)/python -m pytest -q tests/kubeflow tests/unit/model/test_workers_export.py

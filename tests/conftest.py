@@ -3,8 +3,10 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests.browser.chromium import Chromium, find_chromium
 
@@ -12,6 +14,21 @@ from tests.browser.chromium import Chromium, find_chromium
 os.environ.setdefault("HEFT_PII_KEY", "a key of tests and of nobody else")
 
 _BESIDE_THE_PROJECT = Path(__file__).parents[2] / "shared" / "data"
+
+
+_OF_THE_STREET = {f"tests/e2e/test_{name}.py" for name in ("street", "gate", "engines")}
+
+
+class _ByFile(LoadFileScheduling):
+    """Workers take a file at a time, but all that share the one run of the street together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "the street" if file in _OF_THE_STREET else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    return _ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,20 +65,41 @@ class Street:
         [version] = (self.folder / "serving" / "heft").iterdir()
         return version
 
-    def again(self, tree: Path = ROOT) -> dict[str, str]:
-        """Runs once more on the code in `tree`; node → `cached` or its seconds."""
-        return dict(NODE.findall(heft("run", self.config, "--runs", self.runs, tree=tree)))
+    def again(self, tree: Path = ROOT, until: str = "") -> dict[str, str]:
+        """Runs once more on the code in `tree`; node → `cached` or its seconds.
+
+        With `until`, it is told to end when that node is done.
+        """
+        command = _command("run", self.config, "--runs", self.runs, tree=tree)
+        if not until:
+            return dict(NODE.findall(_printed(**command)))
+        found: dict[str, str] = {}
+        with subprocess.Popen(
+            **command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as child:
+            for line in child.stdout:
+                found |= NODE.findall(line)
+                if until in found:
+                    child.terminate()
+                    break
+            child.communicate(timeout=PATIENCE)
+        return found
 
 
 def heft(*arguments: object, tree: Path = ROOT) -> str:
     """Runs the command on the code in `tree`; returns what it printed."""
+    return _printed(**_command(*arguments, tree=tree))
+
+
+def _command(*arguments: object, tree: Path) -> dict[str, Any]:
     environment = os.environ | {"PYTHONPATH": f"{tree / 'src'}:{tree}", "COLUMNS": "160"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-m", "heft.cli", *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=tree, env=environment, capture_output=True, text=True, timeout=PATIENCE,
-        check=False,
-    )  # fmt: skip
+    return {"args": command, "cwd": tree, "env": environment}
+
+
+def _printed(**command: Any) -> str:
+    done = subprocess.run(**command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
