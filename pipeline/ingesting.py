@@ -85,8 +85,8 @@ def _ingest(street: Street, folder: Path) -> IngestReport:
         notes = ", ".join(f"{name} {rows:,}" for name, rows in report.notes.items())
         end = _value(features.TIMESTAMP, str(report.end_of_data))
         street.console.print(f"  notes       {notes}; the log ends {end}", soft_wrap=True)
-    street.console.print(f"  examples    {folder}", soft_wrap=True)
-    street.console.print(f"  quarantine  {folder / 'quarantine'}", soft_wrap=True)
+    street.console.print(f"  examples    {folder}", soft_wrap=True, markup=False)
+    street.console.print(f"  quarantine  {folder / 'quarantine'}", soft_wrap=True, markup=False)
     return report
 
 

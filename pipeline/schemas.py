@@ -100,11 +100,11 @@ def diff_schema(street: Street, strict: bool) -> int:
         features, shown = log_features(columns), ready.config.gate.examples
         anomalies += with_rows(findings, observed.shards[split], features, columns.pii, shown)
     found = differences(anomalies)
-    say = street.console.print
+    say, seen = street.console.print, f"span {ready.span}, {observed.rows:,} rows"
     if not found:
-        say(f"span {ready.span}, {observed.rows:,} rows: as {path} says", soft_wrap=True)
+        say(f"{seen}: as {path} says", soft_wrap=True, markup=False)
         return 0
-    say(f"span {ready.span}, {observed.rows:,} rows, and {path}:", soft_wrap=True)
+    say(f"{seen}, and {path}:", soft_wrap=True, markup=False)
     for difference in found:
         for line in difference.lines:
             say(f"  {escape(line)}", soft_wrap=True)

@@ -6,6 +6,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
+from rich.markup import escape
 from rich.table import Table
 
 from heft.console import log_to_file
@@ -91,5 +92,5 @@ def _table(report: ScoreReport, output: str) -> Table:
         ("model", report.model),
         ("output", output),
     ):
-        table.add_row(name, value)
+        table.add_row(escape(name), escape(value))
     return table

@@ -66,7 +66,7 @@ def stream_logs(street: Street, *, once: bool = False) -> None:
         journal.run = run_dir.name
     # Not the lock that a training takes: between two of them other commands may run.
     with alone(run_dir, "heft stream", _LOCK) as lock:
-        console.print(f"watching {config.stream.inbox}", soft_wrap=True)
+        console.print(f"watching {config.stream.inbox}", soft_wrap=True, markup=False)
         follow(
             inbox, config.stream, run_dir / _STATE, lambda window: _train(street, window, lock),
             taken=taken, trained=trained, once=once,

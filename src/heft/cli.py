@@ -132,7 +132,7 @@ def simulate(
         counts = run_simulation(settings, out)
     for name, count in counts.items():
         screen.print(f"{name.replace('_', ' '):<22}{count:>12,}")
-    screen.print(f"logs in {out}")
+    screen.print(f"logs in {out}", markup=False)
 
 
 @app.command(epilog=f"Exit codes:\n\n{exit_code_lines()}")

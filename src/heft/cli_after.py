@@ -27,7 +27,7 @@ def report(
         print(summary_text(folder))
         return
     page = rerender(folder)
-    screen.print(f"report: {page}", soft_wrap=True)
+    screen.print(f"report: {page}", soft_wrap=True, markup=False)
     if open_:
         typer.launch(str(page))
 

@@ -132,10 +132,10 @@ def in_words(pieces: Sequence[str], *measures: Array) -> list[Word]:
 
 def words_table(pair: Explanation) -> Table:
     """An explanation for a terminal: a line for each word, and a bar of what counts for it."""
+    pair_figures = f"click {pair.logit:.3f}, link {pair.link:.3f}, flow {pair.flow:.3f}"
     table = Table(
         "text", "word", "integrated", "", "gradient × input", "rollout", "link",
-        title=f"{pair.query} → {pair.title}\nlogit of a click {pair.logit:.3f}, link "
-        f"{pair.link:.3f}, flow {pair.flow:.3f}",
+        title=f"{escape(pair.query)} → {escape(pair.title)}\nlogit of a {pair_figures}",
         title_justify="left",
     )  # fmt: skip
     words = [("query", w) for w in pair.query_words] + [("title", w) for w in pair.title_words]

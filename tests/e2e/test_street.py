@@ -218,8 +218,6 @@ def test_words_are_explained_by_the_model_that_was_pushed(street: Street):
     assert title["headphones"]["link"] > title["black"]["link"]
     assert sum(word["rollout"] for word in found["query_words"] + found["title_words"]) < 1
     assert max(abs(word["integrated"]) for word in found["title_words"]) > 0
-    printed = heft("explain", street.folder, *arguments)
-    assert "headphones" in printed and f"{found['logit']:.3f}" in printed
 
 
 def test_a_second_run_does_no_work_again_and_says_the_same(street: Street):

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from rich.console import Console
 
-from heft.explain import in_words
+from heft.explain import Explanation, Word, in_words, words_table
 from heft.text.encoder import TextEncoder, load_encoder
 from heft.text.settings import TextSettings
 from heft.text.token_gradients import TokenGradients
@@ -110,3 +111,19 @@ def test_pieces_become_words() -> None:
     assert words[1].rollout == -1.0
     assert words[1].link == 4.0
     assert in_words([], *[values[:0]] * 4) == []
+
+
+def test_a_terminal_shows_words_as_they_are_and_what_speaks_for_them() -> None:
+    query = [Word("[/b]", -0.25, 0.5, 0.125, 0.75)]
+    pair = Explanation(
+        "[/b]", "a [red] lamp", 1.5, query, [Word("lamp", 0.5, 0.25, 0.5, 1.0)], 1.0, 0.5
+    )
+    screen = Console(width=120)
+    with screen.capture() as shown:
+        screen.print(words_table(pair))
+    printed = shown.get()
+    assert "[/b] → a [red] lamp" in printed
+    assert "logit of a click 1.500" in printed
+    lines = [line.replace("│", " ").split() for line in printed.splitlines()]
+    assert ["query", "[/b]", "-0.2500", "█" * 5, "+0.5000", "0.125", "0.750"] in lines
+    assert ["title", "lamp", "+0.5000", "█" * 10, "+0.2500", "0.500", "1.000"] in lines

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers the tokeniser's ops
+from rich.markup import escape
 from rich.table import Table
 
 from heft import features as f
@@ -85,9 +86,11 @@ def predictions_table(
     shown = {name: answers[name] for name in (f.CTR, f.CVR, f.CTCVR)}
     if by not in shown:
         shown[by] = scores
-    table = Table("title", *shown, title=f"query: {query}", title_justify="left")
+    heads, title = map(escape, shown), f"query: {escape(query)}"
+    table = Table("title", *heads, title=title, title_justify="left")
     for row in np.argsort(-scores, kind="stable"):
-        table.add_row(titles[row], *(f"{float(values[row]):.4f}" for values in shown.values()))
+        figures = (f"{float(values[row]):.4f}" for values in shown.values())
+        table.add_row(escape(titles[row]), *figures)
     return table
 
 
