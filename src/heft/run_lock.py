@@ -70,11 +70,15 @@ def alone(folder: Path, doing: str, name: str = RUN_LOCK) -> Iterator[int]:
 def _taken(path: Path, doing: str) -> int:
     """The open file, once it is locked and is the one that the name leads to."""
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except FileNotFoundError:
             continue  # the holder before has just removed the folder
+        except FileExistsError:
+            if os.path.lexists(path.parent) and not path.parent.is_dir():
+                raise
+            continue  # it was there when it was to be made, and was removed before it was looked at
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(lock).st_ino == _inode(path):

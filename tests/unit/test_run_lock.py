@@ -1,5 +1,6 @@
 """Two commands in one folder: the second is told who is there, and a kill leaves nothing shut."""
 
+import errno
 import json
 import os
 import signal
@@ -130,6 +131,24 @@ def test_of_a_crowd_one_at_a_time_gets_in(tmp_path: Path) -> None:
         assert process.communicate(timeout=60)[1] == ""
         assert process.returncode == 0
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+
+
+def test_a_folder_that_goes_while_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another command had just made it, and removed it before it was looked at."""
+    real, tried = os.mkdir, []
+
+    def already_there(path: str, mode: int = 0o777) -> None:
+        tried.append(path)
+        if len(tried) == 1:
+            raise FileExistsError(errno.EEXIST, "File exists", path)
+        real(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", already_there)
+    with alone(tmp_path / "run", "heft run"):
+        assert (tmp_path / "run" / "run.lock").is_file()
+    assert len(tried) == 2
 
 
 def test_a_folder_that_is_a_file_and_one_that_had_things_in_it(tmp_path: Path) -> None:
