@@ -36,11 +36,7 @@ _TINY = np.float32(1e-12)  # of a column without a weight
 
 
 def quantised_encoder(
-    backbone: Any,
-    pooling: str,
-    threads: int,
-    samples: tuple[Array, Array],
-    largest: int | None = None,
+    backbone: Any, pooling: str, threads: int, samples: tuple[Array, Array]
 ) -> Callable[[Array, Array], Array]:
     """A function of token ids and mask, both (n, length) int32, to unit vectors (n, dim) float32.
 
@@ -51,7 +47,6 @@ def quantised_encoder(
         pooling: `mean` or `cls`.
         threads: of one call.
         samples: token ids and mask whose activations say which channels are large.
-        largest: magnitude of a rounded weight; `largest_weight()` unless given.
     """
     # Looked up here: most of a multilingual model is this table, which stays as it is.
     words = np.asarray(backbone.token_embedding.embeddings)
@@ -65,7 +60,7 @@ def quantised_encoder(
     activations = _session(model, threads).run(exact.taps, inputs(*samples))
     kept = samples[1] > 0
     active = [np.abs(found[kept]).max(axis=0) for found in activations]
-    rounded = _Graph(active, largest_weight() if largest is None else largest)
+    rounded = _Graph(active, largest_weight())
     session = _session(rounded.of(backbone, pooling), threads)
 
     def encode(tokens: Array, mask: Array) -> Array:

@@ -17,7 +17,7 @@ from heft import features as f
 from heft.errors import InputError
 from heft.model.export import ServedModel, export
 from heft.model.network import InputSizes, build_core
-from heft.model.predict import predict_columns, pushed_model
+from heft.model.predict import predict_columns
 from heft.model.rates import Rates
 from heft.model.settings import ModelSettings
 from heft.model.warm_up import WARM_UP_FILE
@@ -421,17 +421,6 @@ def test_a_column_that_cannot_be_asked_is_named(
 ) -> None:
     with pytest.raises(InputError, match=said):
         predict_columns(path, "q", ["t"], others)
-
-
-def test_the_newest_pushed_version_answers_and_a_broken_one_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="pushed no model: its report says why"):
-        pushed_model(tmp_path)
-    for version in ("9", "10", "tmp"):
-        (tmp_path / "serving" / "heft" / version).mkdir(parents=True)
-    newest = pushed_model(tmp_path)
-    assert newest.name == "10"
-    with pytest.raises(InputError, match="10 holds no whole SavedModel"):
-        predict_columns(newest, "q", ["t"], {})
 
 
 def test_the_graph_needs_no_op_that_a_stock_server_lacks(path: Path) -> None:

@@ -1,9 +1,13 @@
-"""What a pushed model says, as a terminal shows it."""
+"""Which pushed model is asked, and what it says as a terminal shows it."""
+
+from pathlib import Path
 
 import numpy as np
+import pytest
 from rich.console import Console
 
-from heft.model.predict import predictions_table
+from heft.errors import InputError
+from heft.model.predict import predict_columns, predictions_table, pushed_model
 
 
 def test_queries_and_titles_are_shown_as_they_are_the_best_first() -> None:
@@ -22,3 +26,14 @@ def test_queries_and_titles_are_shown_as_they_are_the_best_first() -> None:
         (titles[1], "0.5000 0.5000 0.2500 2.0000"), (titles[0], "0.2500 0.5000 0.1250 1.0000"),
     ))  # fmt: skip
     assert best < other
+
+
+def test_the_newest_pushed_version_answers_and_a_broken_one_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="pushed no model: its report says why"):
+        pushed_model(tmp_path)
+    for version in ("9", "10", "tmp"):
+        (tmp_path / "serving" / "heft" / version).mkdir(parents=True)
+    newest = pushed_model(tmp_path)
+    assert newest.name == "10"
+    with pytest.raises(InputError, match="10 holds no whole SavedModel"):
+        predict_columns(newest, "q", ["t"], {})
